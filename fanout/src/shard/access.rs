@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 /// Maximum interval between confirmations: a failed one and its repetition still fit into the minute.
 const CONFIRM_INTERVAL: Duration = Duration::from_secs(45);
-/// How much earlier api may be asked about a channel, where it is asked about others then.
+/// How much earlier api may be asked about a channel, if it is asked about others at that time.
 const CONFIRM_EARLY: Duration = Duration::from_secs(5);
 /// Pause between attempts while api can't confirm.
 const RETRY_INTERVAL: Duration = Duration::from_secs(3);
@@ -39,10 +39,10 @@ pub(crate) struct ChannelAccess {
     due_after_seq: Option<u64>,
     /// When api is asked next.
     next_confirm_at: Instant,
-    /// When api was to be asked first, however often that failed since.
+    /// When api was to be asked first, however many requests have failed since.
     due_since: Instant,
     is_confirming: bool,
-    /// Something became due while api was asked: its answer may not count that in.
+    /// A confirmation became due while api was asked: its answer may not count the cause in.
     is_due_again: bool,
 }
 
@@ -94,7 +94,7 @@ impl ChannelAccess {
         is_removed || self.closed_at.is_some_and(|seq| seq > as_of)
     }
 
-    /// A socket was admitted by a grant.
+    /// Notes that a socket was admitted by a grant.
     pub(crate) fn note_grant(&mut self, public: bool, as_of: u64) {
         self.update_public(public, as_of);
         // Removals up to `needed` are not remembered, so a grant older than that must be confirmed.
@@ -113,7 +113,7 @@ impl ChannelAccess {
         }
     }
 
-    /// A person was removed.
+    /// Notes that a person was removed.
     pub(crate) fn note_removal(&mut self, seq: u64, user: UserId) {
         self.removals.push_back((seq, user));
         if self.removals.len() > REMOVALS_MAX
@@ -123,19 +123,20 @@ impl ChannelAccess {
         }
     }
 
-    /// The room was closed.
+    /// Notes that the room was closed.
     pub(crate) fn note_closing(&mut self, seq: u64) {
         self.closed_at = self.closed_at.max(Some(seq));
     }
 
-    /// An event took rights away: api has to be asked which subscribers may stay, once the event is in Postgres.
+    /// Notes that an event took rights away: api has to be asked which subscribers may stay, once the event is in
+    /// Postgres.
     pub(crate) fn note_narrowing(&mut self, seq: u64) {
         self.narrowed_at = self.narrowed_at.max(seq);
         self.update_public(false, seq);
         self.schedule_confirmation(seq);
     }
 
-    /// A socket in the channel goes on as another caller, with other access.
+    /// Notes that the caller of a socket in the channel was changed to one with other rights.
     pub(crate) fn note_caller_change(&mut self) {
         if !self.is_public {
             self.schedule_confirmation(0);

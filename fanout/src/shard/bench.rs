@@ -8,7 +8,7 @@ use bytes::Bytes;
 use log::{AppliedWatch, SyncHint};
 use protocol::{
     id::{RoomId, ShardCount},
-    rpc::{AccessGrant, Surface},
+    rpc::Surface,
     subject::Channel,
 };
 use service::{
@@ -81,7 +81,8 @@ pub(super) fn open_room(task: &mut ShardTask, room: RoomId, last: u64) -> &mut C
 /// Opens a room from event 5 on, with one watcher by a right that not everyone has.
 #[cfg(test)]
 pub(super) fn follow_private_room(task: &mut ShardTask, room: u64) {
-    let grant = AccessGrant { public: false, pair: false, as_of: 5, team: None, last_event: 0 };
+    let grant =
+        protocol::rpc::AccessGrant { public: false, pair: false, as_of: 5, team: None, last_event: 0 };
     let request = SubscribeRequest {
         socket_id: room,
         frame_number: 1,

@@ -18,7 +18,7 @@ use super::{ShardContext, open::OpenedChannel, work::WorkResult};
 const REPORT_EVENTS_MAX: usize = 256;
 /// Pause between attempts while the log can't be read.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
-/// Panics after which a catch-up is not begun again: its process ends, and another one begins from nothing.
+/// Panics after which a catch-up is not begun again: the process ends, and is started anew.
 const PANICS_MAX: u32 = 5;
 
 /// The events that a catch-up reads.
@@ -26,9 +26,9 @@ const PANICS_MAX: u32 = 5;
 pub(super) struct CatchUpRange {
     /// Everything after this.
     pub(super) after: u64,
-    /// The last event that was received before: a log that ends earlier has lost it.
+    /// The last event that was received before the catch-up: a log that ends earlier has lost it.
     pub(super) highest_received: u64,
-    /// The epoch that is followed.
+    /// The epoch of the log, if it is known.
     pub(super) epoch: Option<u64>,
 }
 
@@ -39,7 +39,7 @@ struct CatchUp {
     panics: u32,
 }
 
-/// The catch-up under way, and what waits for its end.
+/// The catch-up under way, and the causes and channels that wait for its end.
 ///
 /// ```text
 ///           begin                      finish
@@ -52,18 +52,18 @@ struct CatchUp {
 #[derive(Default)]
 pub(super) struct CatchUps {
     running: Option<CatchUp>,
-    /// Sequence after which to catch up once more, because another cause came up during the catch-up. The position that
-    /// is sure by then counts where it is lower.
+    /// Sequence after which to catch up once more, because another cause came up during the catch-up. The safe position
+    /// of that time counts if it is lower.
     next_after: Option<u64>,
-    /// Channels that were opened during the catch-up.
+    /// Channels whose barrier was received during the catch-up.
     opened: Vec<(Channel, OpenedChannel)>,
 }
 
 /// What to do once a catch-up is over.
 pub(super) enum AfterCatchUp {
-    /// Catch up with what came after this event, or after the sure position.
+    /// Catch up with everything after this event, or after the safe position if that is lower.
     CatchUpAgain(u64),
-    /// Go on with the channels that were opened meanwhile.
+    /// Open the channels whose barrier was received meanwhile.
     Open(Vec<(Channel, OpenedChannel)>),
 }
 
@@ -77,14 +77,14 @@ impl CatchUps {
         self.running.as_ref().map(|running| running.range)
     }
 
-    /// Notes that another catch-up has to follow the one that runs: with everything after an event, or after the
-    /// position that is sure by then.
+    /// Notes that another catch-up has to follow the one that runs: with everything after an event, or after the safe
+    /// position of that time.
     pub(super) fn note_another(&mut self, after: Option<u64>) {
         let after = after.unwrap_or(u64::MAX);
         self.next_after = Some(self.next_after.map_or(after, |again| again.min(after)));
     }
 
-    /// Notes that the log was made anew: a catch-up that follows begins from the sure position.
+    /// Notes that the log was made anew: the next catch-up begins from the safe position.
     pub(super) fn forget_positions(&mut self) {
         self.next_after = self.next_after.map(|_| u64::MAX);
     }
@@ -93,7 +93,7 @@ impl CatchUps {
         self.running = Some(CatchUp { range, panics: 0 });
     }
 
-    /// Counts a panic of the catch-up. Returns what to read again.
+    /// Counts a panic of the catch-up. Returns the range to read again.
     ///
     /// # Errors
     /// If it has panicked [`PANICS_MAX`] times.
@@ -106,7 +106,7 @@ impl CatchUps {
         Ok(Some(running.range))
     }
 
-    /// Keeps a channel until the catch-up is over.
+    /// Keeps a channel whose barrier was received until the catch-up is over.
     pub(super) fn keep_opened(&mut self, channel: Channel, opened: OpenedChannel) {
         self.opened.push((channel, opened));
     }
@@ -114,7 +114,7 @@ impl CatchUps {
     pub(super) fn finish(&mut self) -> AfterCatchUp {
         self.running = None;
         match self.next_after.take() {
-            // The channels that were being opened when the cause came up were marked then.
+            // The channels that were being opened at the cause were marked then.
             Some(after) => AfterCatchUp::CatchUpAgain(after),
             None => AfterCatchUp::Open(std::mem::take(&mut self.opened)),
         }
@@ -186,7 +186,7 @@ async fn continue_range(
             batch.push(read.stored);
         }
         let Some(last) = batch.last().map(|stored| stored.seq) else {
-            // A replica that lags, or what was there was trimmed: its leader knows.
+            // The consumer's replica lags, or the events were trimmed: the leader knows.
             bail!("the log ends at {} for its reader, and at {} for its leader", range.after, state.last);
         };
         if !send(CatchUpReport::Events(batch)).await {

@@ -216,7 +216,7 @@ impl ChannelState {
         closed
     }
 
-    /// The frames of an event for its subscribers; `None` where it changes nothing for them.
+    /// The frames of an event for the subscribers. `None` if the event is not pushed.
     fn prepare(&mut self, event: LiveEvent<'_>, name: Option<EventName>) -> Option<OutgoingFrame> {
         match self.last_seq_by_event.get_mut(event.name) {
             Some(last) => *last = event.seq.max(*last),
@@ -227,7 +227,7 @@ impl ChannelState {
                 let is_announced = self.apply_presence(event, name == Some(EventName::ParticipantJoin));
                 return is_announced.then(|| self.outgoing(event, None));
             }
-            // In a room of more than two, only the reader's own sockets are sent what was read.
+            // In a room of more than two people, only the reader's own sockets are pushed the event.
             Some(EventName::MessageRead) if !self.is_pair => {
                 let AboutPerson { user } = serde_json::from_slice(event.payload).ok()?;
                 Some(user)
@@ -274,7 +274,7 @@ impl ChannelState {
     fn notify_pushed(&mut self) {
         let (subscribers, last) = (&self.subscribers, self.last_seq);
         for waiter in self.push_waiters.extract_if(.., |waiter| waiter.seq <= last) {
-            // The session may be gone meanwhile: then nobody waits.
+            // The session may be gone: then the outcome is dropped.
             let is_subscribed = subscribers.has(waiter.socket_id);
             let _ = waiter.done.send(if is_subscribed {
                 PushOutcome::Pushed
@@ -297,7 +297,7 @@ impl ChannelState {
     }
 
     /// Drops from the ring the events that are older than `age`. Drops none while the log is read for it: a read ends
-    /// at the ring's base, and if that moves, what the read has found fits no more.
+    /// at the ring's base, and if that moves, the events that were read no longer fit.
     pub(super) fn drop_from_ring_older_than(&mut self, age: Duration) {
         if !self.is_replaying {
             self.ring.drop_older_than(age);

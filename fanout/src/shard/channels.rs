@@ -36,7 +36,7 @@ enum ChannelEntry {
 /// The channels of a shard.
 pub(super) struct Channels {
     shard: Shard,
-    /// The positions from which the sockets of a late event resume.
+    /// The positions from which sockets resume that lack an event which is found late.
     positions: Arc<ShardPositions>,
     entries: HashMap<Channel, ChannelEntry>,
     /// Events above the shard's safe position that were delivered.
@@ -56,7 +56,7 @@ pub(super) enum SubscribeStep {
     Admission(AdmissionStep),
 }
 
-/// What becomes of a channel whose barrier is known.
+/// What has to be done for a channel whose barrier is known.
 pub(super) enum OpeningStep {
     /// Nothing: it is not being opened any more.
     Ignore,
@@ -91,7 +91,7 @@ impl Channels {
         }
     }
 
-    /// The state of an open channel.
+    /// The state of an open channel, to change it.
     pub(super) fn get_mut(&mut self, channel: &Channel) -> Option<&mut ChannelState> {
         match self.entries.get_mut(channel) {
             Some(ChannelEntry::Open(channel_state)) => Some(channel_state),
@@ -297,7 +297,7 @@ impl Channels {
         );
     }
 
-    /// Pushes to each room, once a second, what its subscribers do not know yet of who is present.
+    /// Pushes to each room what its subscribers do not know yet of its participants. To be called once a second.
     pub(super) fn push_presence(&mut self) {
         for (_, channel_state) in self.iter_mut() {
             channel_state.push_presence();

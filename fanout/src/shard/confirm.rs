@@ -17,12 +17,12 @@ use service::metric_names as names;
 use super::{access::AccessAnswer, channels::Channels};
 use crate::api_client::ApiClient;
 
-/// Channels of a shard that api is asked about in one second, where they are few; the others follow.
+/// Channels of a shard that api is asked about in one second, if they are few; the others follow.
 const CHANNELS_PER_SECOND_MIN: usize = if cfg!(test) { 2 } else { 500 };
 /// Seconds within which all channels of a shard can be asked about, however many they are: with the 45 s between
 /// two confirmations of a channel, well within the minute.
 const ROUND_SECS: usize = 10;
-/// Channels that api is asked about at a time, where it does not understand questions about several.
+/// Channels that api is asked about at a time, if it does not understand questions about several.
 const CONCURRENT_CONFIRMATIONS_MAX: usize = 16;
 /// No room has that id: an older api, which knows nothing of teams, refuses to answer.
 const NO_ROOM: RoomId = RoomId(0);
@@ -53,7 +53,7 @@ fn take_due(channels: &mut Channels, shard: Shard, applied: u64) -> Vec<ChannelQ
     let (mut due, mut confirmed, mut overdue) = (Vec::new(), 0_usize, 0_u32);
     for (channel, channel_state) in channels.iter() {
         let (Channel::Room(_) | Channel::Team(_)) = channel else { continue };
-        // An empty channel is not confirmed; it stays due until somebody follows it.
+        // An empty channel is not confirmed; it stays due until it has a subscriber.
         if channel_state.is_empty() || !channel_state.access.needs_confirming() {
             continue;
         }

@@ -1,4 +1,4 @@
-//! Counts what is delivered to sockets.
+//! Counts frames and bytes that are delivered to sockets.
 
 use metrics::Counter;
 use service::metric_names as names;

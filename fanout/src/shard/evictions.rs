@@ -45,7 +45,7 @@ impl PendingEvictions {
         }
     }
 
-    /// Evicts the people who were pushed everything up to where their right ended, or have waited for
+    /// Evicts the people who were pushed everything up to the end of their right, or have waited for
     /// [`EVICTION_DELAY_MAX`].
     pub(super) fn apply_due(&mut self, channels: &mut Channels) {
         if self.0.is_empty() {

@@ -1,5 +1,5 @@
 //! Switches a shard from a subscription for each room to one for all, where a node follows many: one for each room
-//! would cost more than receiving rooms that nobody here follows.
+//! would cost more than receiving rooms without subscribers.
 //!
 //! What must hold: after the switch each event is received once; events between the two kinds of subscriptions are
 //! caught up from the log.

@@ -5,9 +5,9 @@
 //! `catch_up`, `replay`, `evictions`, `interest`, `position`) own their state, do not know the task, and return what it
 //! has to do.
 //!
-//! What must hold: before a channel is followed, its subscription stands and the stream's leader was asked, on the
-//! same connection, where the stream ends (the barrier): every event that is stored after that is received. It does
-//! not hold for signals between people, which are never stored and come by another connection. A signal of a loss is
+//! What must hold: before a channel is followed, its subscription stands and the stream's leader was asked, on the same
+//! connection, where the stream ends (the barrier): every event that is stored after that is received. It does not hold
+//! for signals between people, which are never stored and are received by another connection. A signal of a loss is
 //! handled before any live message that came after the loss.
 
 pub(crate) mod access;
@@ -118,7 +118,7 @@ pub(crate) struct ShardContext {
     /// The shard of each subscription of `client`: a shard catches up with the messages that its subscriptions drop.
     pub(crate) losses: Losses,
     /// A connection of its own for signals between people: no number of them delays stored events or makes them lost.
-    /// `typing` is not stored either, but comes by the subscription of its room, on the other connection.
+    /// `typing` is not stored either, but is received by the subscription of its room, on the other connection.
     pub(crate) unstored_client: Client,
     pub(crate) jetstream: Context,
     pub(crate) shards: ShardCount,

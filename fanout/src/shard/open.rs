@@ -12,7 +12,7 @@ use super::{ShardContext, inbox::MessageStream, snapshot, subscribe::SubscribeRe
 
 /// How long a room's first subscriber waits for the list of participants.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// Maximum messages that wait while a channel is being opened. Where more come, the channel is caught up from the log.
+/// Maximum messages that wait while a channel is being opened. If more arrive, the channel is caught up from the log.
 const BUFFERED_MAX: usize = if cfg!(test) { 3 } else { 1_000 };
 
 /// A channel that is being opened: it is subscribed to, and its barrier is asked for.
@@ -22,7 +22,7 @@ pub(super) struct Opening {
     may_lack_events: bool,
 }
 
-/// What waits for the opening of a channel.
+/// The requests and messages that wait for the opening of a channel.
 #[derive(Default)]
 pub(super) struct OpeningQueue {
     /// Its subscribers.
@@ -67,7 +67,7 @@ impl Opening {
         self.may_lack_events = true;
     }
 
-    /// Takes what waits for the channel, which is open now. `None` if the barrier has to be asked for again, because it
+    /// Takes the queue of the channel, which is open now. `None` if the barrier has to be asked for again, because it
     /// is stale or events may have been lost since. Then the subscribers go on waiting, and messages are dropped: they
     /// are older than the next barrier.
     pub(super) fn finish(&mut self, is_stale: bool) -> Option<OpeningQueue> {

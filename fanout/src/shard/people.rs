@@ -1,12 +1,12 @@
 //! Pushes events to every socket of a person, whichever channels these follow.
 //!
 //! Each shard subscribes to every such kind of event, for all its people together. What must hold: a socket that
-//! follows the person's channel is pushed a stored event by that channel, any other socket by this module: each once.
+//! follows the person's channel is pushed a stored event by that channel, any other socket by this module, each once.
 //! Events that are not stored (a signal, the copy of an event of a contact's channel) are pushed by this module alone.
 //!
-//! Signals come by a connection of their own. The barrier is asked on the other connection, so it does not prove that
-//! the broker knows the subscription for signals: one that is sent just as the node starts may be lost. Signals are
-//! never stored, and nothing promises that they arrive.
+//! Signals are received by a connection of their own. The barrier is asked on the other connection, so it does not
+//! prove that the broker knows the subscription for signals: one that is sent just as the node starts may be lost.
+//! Signals are never stored, and nothing promises that they arrive.
 
 use async_nats::{Message, header::NATS_SEQUENCE};
 use futures_util::StreamExt as _;
@@ -52,7 +52,7 @@ const STORED_EVENTS: [EventName; 1] = [EventName::Invitation];
 /// Pushes the events of a shard's people, and knows which stored ones were pushed.
 #[derive(Default)]
 pub(super) struct People {
-    /// The stream's end when the subscriptions stood: earlier events are not pushed here. `None` before that.
+    /// The stream's end once the subscriptions were made: earlier events are not pushed by this module. `None` before.
     start_seq: Option<u64>,
     /// The last event that was pushed.
     last_seq: u64,
@@ -97,7 +97,7 @@ impl People {
     }
 
     /// Pushes a stored event of a person to all of their sockets that do not follow the person's channel, if it is of a
-    /// kind that goes to every socket, and was not pushed before.
+    /// kind that is pushed to every socket, and was not pushed before.
     pub(super) fn push_stored(
         &mut self,
         channel: &Channel,

@@ -14,13 +14,13 @@ use std::{
 use protocol::{id::UserId, socket::push::PresencePush};
 use tokio::time::Instant;
 
-/// Above this number of people they are counted, not named.
+/// Number of people above which they are counted, not named.
 const NAMED_MAX: usize = 1_000;
-/// Below this number they are named again.
+/// Number of people below which they are named again.
 const NAMED_AGAIN_BELOW: usize = 800;
-/// In a complete map a leave is remembered that long, so that an older join that comes later does not undo it.
+/// How long a complete map remembers a leave, so that an older join that comes later does not undo it.
 const LEAVE_KEPT_FOR: Duration = Duration::from_secs(60);
-/// That many leaves are remembered in a map that is not complete.
+/// Maximum leaves that a map remembers while it is not complete.
 const LEAVES_MAX: usize = 10_000;
 
 struct ProcessEntry {
@@ -285,7 +285,7 @@ mod tests {
             let (received, all) = clock.expect("a clock").block_on(async {
                 let mut presence_map = PresenceMap::default();
                 apply_range(&mut presence_map, &log, start..full).await;
-                // The leaves are too many here: the snapshot reaches up to there.
+                // There are too many leaves at this point: the snapshot reaches up to it.
                 presence_map.forget_all_leaves(full as u64);
                 apply_range(&mut presence_map, &log, full..merged).await;
                 for (n, node, counter) in snapshot(&log[..as_of]) {

@@ -2,14 +2,14 @@
 
 use tokio::sync::oneshot;
 
-/// What became of the push of a socket's own event.
+/// The outcome of the push of a socket's own event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PushOutcome {
     /// The socket was pushed the event.
     Pushed,
     /// The socket does not follow the channel any more.
     NotSubscribed,
-    /// The channel is being opened anew, or its task has stopped: the push may have been, or may come yet.
+    /// The channel is being opened anew, or its task has stopped: the event may have been pushed, or may still be.
     Unknown,
 }
 
@@ -19,6 +19,6 @@ pub(crate) struct PushWaiter {
     pub(crate) socket_id: u64,
     /// The event.
     pub(crate) seq: u64,
-    /// Resolves once that is decided. Dropped where nobody knows whether the event was pushed.
+    /// Resolves with the outcome. Dropped if it is not known whether the event was pushed.
     pub(crate) done: oneshot::Sender<PushOutcome>,
 }

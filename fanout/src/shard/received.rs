@@ -12,7 +12,7 @@ const WORDS_MAX: usize = 1 << 15;
 /// The events that were received, by their sequences.
 #[derive(Debug, Default)]
 pub(super) struct ReceivedSet {
-    /// Everything up to here was received.
+    /// Everything up to this event was received.
     complete_up_to: u64,
     /// The first bit is that of the event after this.
     base: u64,
@@ -51,7 +51,7 @@ impl ReceivedSet {
         seq <= self.complete_up_to || self.word_and_bit(seq).is_some_and(is_set)
     }
 
-    /// Where an event's bit is, or would be; `None` where it is forgotten.
+    /// The position of an event's bit, even if there is no such word yet. `None` if it is forgotten.
     fn word_and_bit(&self, seq: u64) -> Option<(usize, u64)> {
         let offset = seq.checked_sub(self.base + 1)?;
         Some((usize::try_from(offset / 64).unwrap_or(usize::MAX), 1 << (offset % 64)))

@@ -117,7 +117,7 @@ impl Ring {
     }
 
     /// Adds older events: all of the channel in (base, upto]. Leaves out the oldest ones where the ring is full, and
-    /// all of them where `upto` is no longer its base: there would be a gap. [`Ring::base`] then says what it has.
+    /// all of them where `upto` is no longer its base: there would be a gap. [`Ring::base`] then says where it begins.
     pub(crate) fn extend_back(&mut self, base: u64, upto: u64, older: Vec<(u64, Bytes)>) {
         if upto != self.base {
             return;

@@ -96,7 +96,7 @@ mod tests {
         let rings = RingBudget::new(shards, 1_000, Duration::from_secs(600));
         let note = |bytes: usize| {
             let oldest = Duration::from_secs(100);
-            // The system's shard, which is the first, adds up what all shards have noted.
+            // The system's shard, which is the first, adds up the reports of all shards.
             for n in [1, 0] {
                 rings.report(shards.all().nth(n).expect("two"), bytes / 2, oldest);
             }

@@ -17,7 +17,7 @@ use super::ShardContext;
 /// How long to wait until Postgres has an event.
 const APPLIED_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Whether one process has a person in the room. The highest counter of a process counts.
+/// Whether a person is in the room by one process. The highest counter of a process counts.
 pub(super) struct SnapshotEntry {
     pub(super) user: UserId,
     pub(super) incarnation: u64,
@@ -25,7 +25,7 @@ pub(super) struct SnapshotEntry {
     pub(super) is_present: bool,
 }
 
-/// Asks api who is in a room, up to an event of its shard.
+/// Reads, through api, who is in a room up to an event of its shard.
 ///
 /// # Errors
 /// Where api does not answer, or Postgres does not have that event yet.
@@ -38,7 +38,7 @@ pub(super) async fn read_participants(
     // Api is asked even after a timeout: Postgres may have the event a moment later, and the first subscriber waits.
     context.applied.wait(shard, upto, APPLIED_TIMEOUT).await;
     let mut entries = Vec::new();
-    // Pages are read one after another, so the oldest one counts.
+    // Pages are read one after another, so the lowest event counts.
     let mut as_of = u64::MAX;
     let mut after = None;
     loop {
@@ -60,7 +60,7 @@ pub(super) async fn read_participants(
     Ok(entries)
 }
 
-/// Asks again, a second after it failed.
+/// Reads again, a second after a read failed.
 pub(super) async fn read_participants_later(
     context: &ShardContext,
     room: RoomId,

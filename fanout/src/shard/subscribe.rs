@@ -39,7 +39,7 @@ pub(crate) struct SubscribeRequest {
     /// Its answer, pushed before all events. `None` for a watcher: it is pushed nothing, and is only evicted when its
     /// right ends.
     pub(crate) answer: Option<AnswerFn>,
-    /// Resolves once it is decided. Dropped where the channel can't be followed now.
+    /// Resolves with the decision. Dropped if the channel can't be followed now.
     pub(crate) admitted: oneshot::Sender<Admission>,
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct SubscriptionStart {
     pub(crate) epoch: u64,
     /// Everything after this is pushed.
     pub(crate) after_seq: u64,
-    /// Whether nothing is missing between what the client has and what it is pushed.
+    /// Whether the client lacks no event before the first that it is pushed.
     pub(crate) is_recovered: bool,
     /// The people present, where the channel is a room's: fields of JSON.
     pub(crate) participants_json: Option<Arc<str>>,

@@ -22,7 +22,7 @@ pub(super) struct Subscriber {
     pub(super) caller: Caller,
     /// The event as of which its right was granted.
     pub(super) granted_as_of: u64,
-    /// The client has everything up to here already.
+    /// The client has everything up to this event already.
     pub(super) after_seq: u64,
 }
 

@@ -40,7 +40,7 @@ use super::{
 /// Maximum further commands handled after each step, so that a join does not wait for the live messages of busy rooms.
 const COMMANDS_PER_PASS_MAX: usize = 1_024;
 
-/// One shard's task.
+/// One shard's task. Its fields are visible to the shard's tests.
 pub(crate) struct ShardTask {
     pub(super) shard: Shard,
     pub(super) context: ShardContext,
@@ -69,7 +69,7 @@ pub(super) enum TaskStep {
     Command(ShardCommand),
     /// Handle a signal that live messages may be lost.
     LossSignal(LossSignal),
-    /// A second has passed; up to where Postgres has the shard, where the persister has said so.
+    /// A second has passed. With the position up to which Postgres has the shard, if the persister has published one.
     Tick(Option<AppliedPosition>),
 }
 
@@ -206,8 +206,8 @@ impl ShardTask {
             LossSignal::SlowConsumer => {
                 self.start_catch_up("slow_consumer", None);
                 if self.catch_ups.is_running() {
-                    // The log has these messages. Kept, they would fill the subscription until the catch-up is over,
-                    // and so cause the next one.
+                    // The log has these messages. Left in the subscription, they would fill it until the catch-up is
+                    // over, and so cause the next one.
                     self.inbox.discard();
                 }
             }
@@ -290,7 +290,7 @@ impl ShardTask {
             }
             ShardCommand::Unsubscribe { channel, socket_id, frame_number, is_watcher, done } => {
                 self.channels.unsubscribe(&channel, socket_id, frame_number, is_watcher);
-                // The session may be gone meanwhile: then nobody waits.
+                // The session may be gone: then the answer is dropped.
                 let _ = done.send(());
             }
         }

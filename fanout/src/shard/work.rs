@@ -1,6 +1,6 @@
-//! Runs the slow work of a shard, each piece in a task of its own: the shard's task decides, work asks or reads.
+//! Runs the slow work of a shard (requests, reads of the log), each piece in a task of its own.
 //!
-//! What must hold: each piece of work that the shard waits for reports its end, also where it panics.
+//! What must hold: each piece of work that the shard waits for sends a result, even if it panics.
 
 use std::{future::Future, panic::AssertUnwindSafe};
 
@@ -33,17 +33,17 @@ pub(super) enum Work {
     Open { channel: Channel, is_covered_by_wildcard: bool },
     /// Subscribe to all rooms.
     OpenWildcard,
-    /// Ask who was in a room up to an event.
+    /// Read who was in a room up to an event.
     Snapshot { room: RoomId, upto: u64 },
-    /// Ask where the stream ends, for a subscriber that claims to have later events than this node.
+    /// Read the end of the stream, for a subscriber that claims to have later events than this node.
     StreamEnd { channel: Channel, request: SubscribeRequest },
     /// Read older events of a channel for subscribers that resume.
     Replay { channel: Channel, request: ReplayRequest },
-    /// Read the shard's events after the first that may be lost.
+    /// Read the shard's events from the first that may be lost.
     CatchUp(catch_up::CatchUpRange),
-    /// Tell the persister that the log has lost events which this node has received.
+    /// Notify the persister that the log has lost events which this node has received.
     PublishLogEnd(LogEnd),
-    /// Ask api whether the people who follow these channels still may.
+    /// Ask api whether the callers of these channels may still follow them.
     Confirm(Vec<ChannelQuestion>),
 }
 
@@ -74,7 +74,7 @@ impl Work {
         }
     }
 
-    /// The report where it panics; `None` where the shard does not wait for one.
+    /// The result if it panics. `None` if the shard does not wait for one.
     fn result_of_panic(&self) -> Option<WorkResult> {
         let error = || anyhow!("it panicked");
         match self {
@@ -97,19 +97,19 @@ impl Work {
                 let unanswered = question.iter().map(|(channel, _)| (channel.clone(), None));
                 Some(WorkResult::Confirmed(unanswered.collect()))
             }
-            // A barrier's subscriber is dropped with it: its session answers that the channel can't be followed now.
+            // The subscriber that waits is dropped with it: its session answers that the channel can't be followed now.
             Self::StreamEnd { .. } | Self::PublishLogEnd(_) => None,
         }
     }
 
-    /// Starts it in a task of its own, which reports to `done`.
+    /// Starts it in a task of its own, which sends the result to `done`.
     pub(super) fn start(self, shard: Shard, context: ShardContext, done: mpsc::Sender<WorkResult>) {
         let (name, failed) = (self.name(), self.result_of_panic());
         let work = self.run(shard, context, done.clone());
         tokio::spawn(async move {
-            if let Some(report) = catch_panic(name, work, failed).await {
+            if let Some(result) = catch_panic(name, work, failed).await {
                 // The task may have stopped meanwhile.
-                let _ = done.send(report).await;
+                let _ = done.send(result).await;
             }
         });
     }
@@ -155,7 +155,7 @@ impl Work {
     }
 }
 
-/// Runs work and returns its report, or `failed` where it panics.
+/// Runs work and returns its result, or `failed` if it panics.
 async fn catch_panic(
     name: &'static str,
     work: impl Future<Output = Option<WorkResult>>,
@@ -163,7 +163,7 @@ async fn catch_panic(
 ) -> Option<WorkResult> {
     // Unwind safe: nothing of the work is used after a panic.
     match AssertUnwindSafe(work).catch_unwind().await {
-        Ok(report) => report,
+        Ok(result) => result,
         Err(_) => {
             metrics::counter!(names::WORK_PANICS_TOTAL, "work" => name).increment(1);
             tracing::error!(work = name, "a shard's work panicked");
@@ -191,9 +191,9 @@ mod tests {
             Work::Confirm(vec![(Channel::Room(RoomId(1)), vec![])]),
         ];
         for work in all {
-            let report =
+            let result =
                 catch_panic(work.name(), async { panic!("in a test") }, work.result_of_panic()).await;
-            assert!(report.is_some(), "{}", work.name());
+            assert!(result.is_some(), "{}", work.name());
         }
     }
 }

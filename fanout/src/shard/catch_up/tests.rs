@@ -1,4 +1,4 @@
-//! Tests what a catch-up reads, and what it does to channels.
+//! Tests the range that a catch-up reads, and its effect on channels.
 
 use std::sync::Arc;
 

@@ -39,7 +39,7 @@ impl ChannelState {
         // Without a grant only events from now on can end the right.
         let as_of = request.grant.map_or(self.last_seq, |grant| grant.as_of);
         if self.access.is_revoked(&request.caller, as_of) {
-            // The session may be gone meanwhile: then nobody waits.
+            // The session may be gone: then the answer is dropped.
             let _ = request.admitted.send(Admission::AccessEnded);
             return;
         }
@@ -53,7 +53,7 @@ impl ChannelState {
             frame_number: request.frame_number,
             caller: request.caller,
             granted_as_of: as_of,
-            // A client may be ahead of this node: what it has already is not pushed again.
+            // A client may be ahead of this node: events that it has already are not pushed again.
             after_seq: since.unwrap_or(self.last_seq),
         };
         self.idle_since = None;

@@ -1,4 +1,4 @@
-//! Merges joins and leaves into who is present in a channel, and pushes what its subscribers do not know of it.
+//! Merges joins and leaves into the participants of a room, and pushes changes that were not pushed by name.
 
 use protocol::event::{header, live};
 
@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl ChannelState {
-    /// Merges a join or leave that a process has stored. True where it changes who is present, so that it is pushed.
+    /// Merges a join or leave that a process has stored. True if it changes who is present, and has to be pushed.
     pub(super) fn apply_presence(&mut self, event: LiveEvent<'_>, is_present: bool) -> bool {
         let number = |name| event.headers?.get_last(name)?.as_str().parse::<u64>().ok();
         let about = serde_json::from_slice::<AboutPerson>(event.payload).ok();
@@ -51,7 +51,7 @@ impl ChannelState {
     }
 
     /// Pushes how many people have come and gone in a room with too many to be named, and who is in a room whose
-    /// subscribers could not be told before. To be called once a second.
+    /// subscribers were answered that this is not known. To be called once a second.
     pub(in crate::shard) fn push_presence(&mut self) {
         self.presence.forget_old_leaves(self.last_seq);
         let Some(push) = self.presence.take_push() else { return };

@@ -1,4 +1,4 @@
-//! Tests when api is asked about a channel, and what its answers do.
+//! Tests when api is asked about a channel, and in which order.
 
 use std::{collections::HashMap, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Models a client that remembers what the documentation tells it to, and checks what it gets.
+//! Models a client that keeps positions as the documentation says, and checks the frames that it gets.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,10 +21,10 @@ use crate::{
     },
 };
 
-/// What a client has of a channel.
+/// The events that a client has of a channel.
 #[derive(Debug, Default)]
 struct ClientChannel {
-    /// Its answer has come on this socket.
+    /// Its answer was received on this socket.
     is_followed: bool,
     as_of: u64,
     /// The last `id`, or a later position, and its epoch. Nothing before the first answer.
@@ -82,7 +82,7 @@ impl Client {
         }
     }
 
-    /// Asks to follow a channel, from where it is.
+    /// Asks to follow a channel, from its last position.
     pub(super) fn subscribe(&mut self, channel: Channel, log: &Log) -> Option<ShardCommand> {
         if self.pending.iter().any(|(pending, ..)| *pending == channel) {
             return None;
@@ -138,8 +138,7 @@ impl Client {
         }
     }
 
-    /// Goes, and comes back with another socket: what the old one followed is to be ended, and then asked for
-    /// again.
+    /// Comes back with another socket: the subscriptions of the old one have to be ended, and are asked for again.
     pub(super) fn come_back(
         &mut self,
         context: &ShardContext,
@@ -151,7 +150,7 @@ impl Client {
         (self.outbox, self._registration) = socket(context, &self.caller, socket_id);
         self.pending.clear();
         self.known.values_mut().for_each(|(_, known)| known.is_followed = false);
-        // What its person was invited to meanwhile is read over REST.
+        // Invitations of the meantime are read over REST.
         self.connected_at = log.last();
         self.invitations.clear();
         commands
@@ -178,12 +177,12 @@ impl Client {
         let mut refused = Vec::new();
         self.pending.retain_mut(|(channel, _, admission)| match admission.try_recv() {
             Err(oneshot::error::TryRecvError::Empty) => true,
-            // Its right is over.
+            // Its right has ended.
             Ok(Admission::AccessEnded) => {
                 refused.push(channel.clone());
                 false
             }
-            // It follows, or asks once more.
+            // It follows the channel, or asks again.
             Ok(Admission::Admitted) | Err(oneshot::error::TryRecvError::Closed) => false,
         });
         for channel in refused {
@@ -199,7 +198,7 @@ impl Client {
         }
     }
 
-    /// Closed with the heal code: it resumes from the last position where it has seen more.
+    /// Closed with the heal code: it resumes from the last position, if it has later events.
     fn rewind(&mut self) {
         for (_, known) in self.known.values_mut() {
             known.last = match (known.last, self.position) {
@@ -220,7 +219,7 @@ impl Client {
         match known.last {
             Some((last, known_epoch)) if answer["recovered"] == true => {
                 assert_eq!((id, epoch), (last, known_epoch), "{name} begins where it was asked to");
-                // What comes twice after a heal is known.
+                // Events that are pushed twice after a heal are known.
                 known.have.retain(|seq| *seq <= last);
             }
             last => {
@@ -230,7 +229,7 @@ impl Client {
                         "{name} is not recovered from {last}, which the log has"
                     );
                 }
-                // It is read over REST.
+                // It reads these events over REST.
                 known.have = log.of(channel).map(|logged| logged.seq).filter(|seq| *seq <= id).collect();
             }
         }
@@ -261,7 +260,7 @@ impl Client {
         for (channel, known) in self.known.values_mut() {
             let Some((last, known_epoch)) = known.last.filter(|_| known.is_followed) else { continue };
             if known_epoch == epoch && epoch == log.epoch {
-                // Nothing is owed behind the end of its right: that it may follow no more is read later.
+                // No event after the end of its right is due: it reads the eviction later.
                 let end = log.end(channel, self.caller.user.as_str(), known.as_of).unwrap_or(u64::MAX);
                 let upto = position.min(end);
                 let lack = log.of(channel).filter(|logged| logged.is_needed() && logged.seq <= upto);

@@ -1,4 +1,4 @@
-//! Models the log of a shard, and what a client needs of it.
+//! Models the log of a shard, and the events that a client needs of it.
 
 use async_nats::{HeaderMap, Message, header as nats};
 use bytes::Bytes;
@@ -92,13 +92,13 @@ impl Log {
         Self { shard, all: Vec::new(), first: 1, epoch: 1, trimmed: 1 }
     }
 
-    /// Drops what lies before `first`.
+    /// Drops the events before `first`.
     pub(super) fn trim(&mut self, first: u64) {
         self.first = self.first.max(first);
         self.trimmed = self.trimmed.max(self.first);
     }
 
-    /// Whether a resume from there may have failed, now or earlier.
+    /// Whether a resume from this position may have failed, now or earlier.
     pub(super) fn may_lack(&self, since: u64, epoch: u64) -> bool {
         epoch != self.epoch || since > self.last() || since + 1 < self.trimmed
     }

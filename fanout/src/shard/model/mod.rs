@@ -18,7 +18,7 @@ use world::World;
 pub(super) enum Loss {
     /// It arrives.
     None,
-    /// Its leader dies before it is published; the next leader says that it was elected.
+    /// Its leader dies before it is published; the next leader publishes that it was elected.
     Election,
     /// It is lost without a signal until api's hint.
     Unhinted,
@@ -51,7 +51,7 @@ enum Incident {
     Unfollow(usize, usize),
     /// A client reads its frames, and comes back if it was closed.
     Read(usize),
-    /// A client goes and comes back: it follows its channels again at once, or later.
+    /// A client leaves and comes back: it follows its channels again at once, or later.
     Return(usize, bool),
     /// Old events are trimmed, this many tenths.
     Trim(u64),

@@ -111,14 +111,14 @@ impl World {
                 command.into_iter().for_each(|command| self.step(TaskStep::Command(command)));
             }
             Incident::Unfollow(n, of) => {
-                // What it has not read yet is of what it follows.
+                // Frames that it has not read yet are of channels that it follows.
                 self.read(n);
                 let unfollow = self.clients[n].unsubscribe(&channel(of), &self.log);
                 self.step(TaskStep::Command(unfollow));
             }
             Incident::Read(n) => drop(self.read(n)),
             Incident::Return(n, follows) => {
-                // A client that goes while something is lost in silence claims to have what came after.
+                // A client that leaves while a loss is not signalled yet claims to have the events after the loss.
                 if !self.read(n) && self.hints.is_empty() && !self.task.catch_ups.is_running() {
                     self.come_back(n);
                     let _ = follows && self.follow_again(n);
@@ -318,7 +318,7 @@ impl World {
         }
     }
 
-    /// A client reads. True where it was closed, and has come back.
+    /// A client reads its frames. True if it was closed, and has come back.
     fn read(&mut self, n: usize) -> bool {
         let (is_closed, commands) = self.clients[n].read(&self.log, self.log.shard.index());
         commands.into_iter().for_each(|command| self.step(TaskStep::Command(command)));

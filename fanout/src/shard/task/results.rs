@@ -26,8 +26,10 @@ use crate::{
 };
 
 impl ShardTask {
+    /// Takes the result of a piece of work.
+    ///
     /// # Errors
-    /// When the shard's events can't be received any more.
+    /// If the shard's events can't be received any more.
     pub(super) fn take_work_result(&mut self, result: WorkResult) -> anyhow::Result<()> {
         match result {
             WorkResult::People(result) => self.finish_opening_people(result),
@@ -48,6 +50,7 @@ impl ShardTask {
         Ok(())
     }
 
+    /// Begins to push the events of the shard's people, or subscribes again.
     fn finish_opening_people(&mut self, result: anyhow::Result<OpenedPeople>) {
         let OpenedPeople { messages, elections, state } = match result {
             Ok(opened) => opened,
@@ -99,7 +102,7 @@ impl ShardTask {
             OpeningStep::Opened(queue) => queue,
         };
         let is_covered = self.room_interest.covers(channel);
-        // If all rooms are received together by now, a subscription of its own would repeat what is not stored.
+        // If all rooms are received together by now, a subscription of its own would repeat events that are not stored.
         let has_two_subscriptions = is_covered && messages.is_some();
         if let Some(messages) = messages.filter(|_| !is_covered) {
             self.inbox.add_channels(messages.take_until(ended));
@@ -118,6 +121,7 @@ impl ShardTask {
         }
     }
 
+    /// Switches to the subscription to all rooms, and catches up with events between the two kinds of subscriptions.
     pub(in crate::shard) fn finish_opening_wildcard(&mut self, result: anyhow::Result<MessageStream>) {
         let Some(messages) = self.room_interest.finish_opening_wildcard(result, self.shard) else { return };
         tracing::info!(shard = %self.shard, rooms = self.channels.len(), "all rooms are received by one subscription now");
@@ -126,7 +130,7 @@ impl ShardTask {
         self.start_catch_up("widened", None);
     }
 
-    /// Merges who was in a room up to an event, or reads that again.
+    /// Merges who was in a room up to an event, or reads it again.
     fn merge_snapshot(&mut self, channel: &Channel, upto: u64, result: anyhow::Result<Vec<SnapshotEntry>>) {
         let Some(channel_state) = self.channels.get_mut(channel) else { return };
         if let (Some(upto), Channel::Room(room)) = (channel_state.merge_snapshot(upto, result), channel) {
@@ -134,13 +138,14 @@ impl ShardTask {
         }
     }
 
-    /// Admits a subscriber to an open channel if everything that it needs is known; else asks for what is missing.
+    /// Admits a subscriber to an open channel, or begins what has to be done before that.
     pub(in crate::shard) fn admit_or_ask_stream_end(&mut self, channel: &Channel, request: SubscribeRequest) {
         let Some(channel_state) = self.channels.get_mut(channel) else { return };
         let step = channel_state.admit_or_ask_stream_end(request);
         self.take_admission_step(channel, step);
     }
 
+    /// Admits a subscriber that claimed to have later events than this node, now that the stream's end is known.
     pub(in crate::shard) fn admit_at_stream_end(
         &mut self,
         channel: &Channel,
@@ -159,6 +164,7 @@ impl ShardTask {
         self.take_admission_step(channel, step);
     }
 
+    /// Takes the result of a read of the log, and begins the next ones.
     pub(in crate::shard) fn finish_replay(&mut self, channel: &Channel, replay: FinishedReplay) {
         self.replays.finish(&replay.outcome);
         self.start_replays();
@@ -168,6 +174,7 @@ impl ShardTask {
         self.request_replay(channel);
     }
 
+    /// Takes api's answer about a channel. `None` if api has not answered.
     pub(in crate::shard) fn take_confirmation(
         &mut self,
         channel: &Channel,
@@ -181,6 +188,8 @@ impl ShardTask {
         }
     }
 
+    /// Takes a part of a catch-up's result.
+    ///
     /// # Errors
     /// If the catch-up panics again and again.
     pub(in crate::shard) fn take_catch_up_report(&mut self, report: CatchUpReport) -> anyhow::Result<()> {
