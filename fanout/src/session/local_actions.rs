@@ -88,7 +88,7 @@ pub(super) fn begin(
     frame: &str,
 ) -> Option<RunningAction> {
     let outbox = context.outbox.clone();
-    let begun = match action {
+    let result = match action {
         LocalAction::Ping => {
             outbox.push(request.answer_frame(200, &[], Some("{}")));
             Ok(None)
@@ -99,7 +99,7 @@ pub(super) fn begin(
         LocalAction::Signal => signal(context, state, request, frame).map(Some),
         LocalAction::Authenticate => authenticate(context, state, request, frame).map(Some),
     };
-    match begun {
+    match result {
         Ok(running_action) => running_action,
         Err((status, detail)) => {
             outbox.push(request.refusal_frame(status, &detail));

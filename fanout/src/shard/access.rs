@@ -390,7 +390,7 @@ mod tests {
             assert!(access.start_confirmation(12));
             change(&mut access);
             access.finish_confirmation(answer(false, 12));
-            assert!(access.start_confirmation(12), "whoever was asked about was another, or fewer");
+            assert!(access.start_confirmation(12), "api was asked about another caller, or fewer");
             access.finish_confirmation(answer(false, 12));
             assert!(!access.start_confirmation(12));
             tokio::time::advance(CONFIRM_INTERVAL).await;

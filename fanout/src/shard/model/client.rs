@@ -263,10 +263,10 @@ impl Client {
                 // No event after the end of its right is due: it reads the eviction later.
                 let end = log.end(channel, self.caller.user.as_str(), known.as_of).unwrap_or(u64::MAX);
                 let upto = position.min(end);
-                let lack = log.of(channel).filter(|logged| logged.is_needed() && logged.seq <= upto);
-                let lack: Vec<u64> =
-                    lack.map(|logged| logged.seq).filter(|seq| !known.have.contains(seq)).collect();
-                assert!(lack.is_empty(), "{channel}: position {position} without {lack:?}");
+                let missing = log.of(channel).filter(|logged| logged.is_needed() && logged.seq <= upto);
+                let missing: Vec<u64> =
+                    missing.map(|logged| logged.seq).filter(|seq| !known.have.contains(seq)).collect();
+                assert!(missing.is_empty(), "{channel}: position {position} without {missing:?}");
                 known.last = Some((last.max(position), epoch));
             }
         }
@@ -281,9 +281,9 @@ impl Client {
                 "the right to {channel} is over"
             );
             let needed = log.of(channel).filter(|logged| logged.is_needed());
-            let lack: Vec<u64> =
+            let missing: Vec<u64> =
                 needed.map(|logged| logged.seq).filter(|seq| !known.have.contains(seq)).collect();
-            assert!(lack.is_empty(), "{} lacks {lack:?} of {channel}: {known:?}", self.socket_id);
+            assert!(missing.is_empty(), "{} lacks {missing:?} of {channel}: {known:?}", self.socket_id);
         }
         let own = Channel::User(self.caller.user.clone());
         if !self.known.contains_key(&own.to_string()) {
