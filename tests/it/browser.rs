@@ -48,7 +48,7 @@ async fn two_people_chat_in_two_windows() {
 async fn long_messages_are_compressed_to_and_from_a_browser() {
     let machine = Machine::start().await;
     let ann = Rest::new(&machine.address(), &token("ann"));
-    let room = ann.make_room("Tea").await;
+    let room = ann.create_room("Tea").await;
     let mut browser = Browser::start().await;
     let mut window = browser.open(&format!("http://{}/", machine.address())).await;
     let address = format!("ws://{}/ws/?token={}", machine.address(), token("bob"));

@@ -12,13 +12,13 @@ async fn cluster_with_tls_serves_only_clients_that_know_its_certificate() {
     if !has_safe_clusters() {
         return;
     }
-    let cluster = Cluster::start_on_three_with_tls(Size::default()).await;
+    let cluster = Cluster::start_on_broker_cluster_with_tls(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let mut eve = cluster.socket(0, "eve").await;
-    eve.must("join_room", serde_json::json!({ "room_pk": room })).await;
-    let id = ann.say(room, "hello").await;
-    assert_eq!(eve.event("chat-message").await.expect("a push")["id"], id);
+    eve.act_ok("join_room", serde_json::json!({ "room_pk": room })).await;
+    let id = ann.send_message(room, "hello").await;
+    assert_eq!(eve.event("chat-message").await.id(), id);
 
     let mut plain = cluster.nats.args(BrokerUser::Api);
     plain.nats_url = plain.nats_url.replace("tls://", "nats://");

@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 async fn database_user_of_api_may_only_read() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
-    ann.say(room, "hello").await;
+    let room = ann.create_room("general").await;
+    ann.send_message(room, "hello").await;
     let pool = sqlx::PgPool::connect(&cluster.database.url("roomcast_api")).await.expect("a login");
     let mut session = pool.acquire().await.expect("a session");
     sqlx::query("SET default_transaction_read_only = off").execute(&mut *session).await.expect("allowed");

@@ -2,7 +2,7 @@
 
 use std::{process::Stdio, time::Duration};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tests::{
     cluster::{Cluster, Node, SECRET, Size, program},
     folder::Folder,
@@ -91,15 +91,15 @@ async fn joins_and_leaves_are_pushed_on_every_node() {
 async fn load_reports_participants_that_should_not_be_there() {
     let cluster = Cluster::start(Size::default()).await;
     let mut eve = cluster.socket(0, "eve").await;
-    eve.must("subscribe", json!({ "channel": "system" })).await;
+    eve.subscribe("system").await;
     let result = Folder::new();
     let flags = ["--rooms", "1", "--sockets", "4", "--seconds", "4", "--churn", "10"];
     let child = on(&cluster, "joins", &result, &flags);
 
-    let room = eve.event("chatroom").await.expect("its room is made")["data"]["id"].clone();
+    let room = eve.event("chatroom").await.data_u64("id");
     // Of those that it takes for its own sockets there are but four.
     let mut other = cluster.socket(0, "load-4").await;
-    other.must("join_room", json!({ "room_pk": room })).await;
+    other.join_room(room).await;
 
     let (code, found) = outcome(child, &result).await;
     assert_eq!(code, Some(1), "{found:#}");
@@ -130,16 +130,15 @@ async fn load_counts_acknowledgements_beside_those_of_the_bare_broker() {
 async fn load_reports_messages_that_come_twice() {
     let cluster = Cluster::start(Size::default()).await;
     let mut eve = cluster.socket(0, "eve").await;
-    eve.must("subscribe", json!({ "channel": "system" })).await;
+    eve.subscribe("system").await;
     let result = Folder::new();
     let flags = ["--sockets", "5", "--rate", "20", "--seconds", "4"];
     let child = on(&cluster, "big-room", &result, &flags);
 
-    let room = eve.event("chatroom").await.expect("its room is made")["data"]["id"].clone();
-    eve.must("subscribe", json!({ "channel": format!("room-{room}") })).await;
-    let heard = eve.event("chat-message").await.expect("it speaks")["data"]["message"].clone();
-    let text = heard.as_str().expect("a text");
-    cluster.rest(0, "eve").say(room.as_u64().expect("an id"), text).await;
+    let room = eve.event("chatroom").await.data_u64("id");
+    eve.subscribe_room(room).await;
+    let heard = eve.event("chat-message").await;
+    cluster.rest(0, "eve").send_message(room, heard.message()).await;
 
     let (code, found) = outcome(child, &result).await;
     assert_eq!(code, Some(1), "{found:#}");
@@ -150,13 +149,13 @@ async fn load_reports_messages_that_come_twice() {
 async fn load_reports_closed_sockets() {
     let mut cluster = Cluster::start(Size::default()).await;
     let mut eve = cluster.socket(0, "eve").await;
-    eve.must("subscribe", json!({ "channel": "system" })).await;
+    eve.subscribe("system").await;
     let result = Folder::new();
     let child = on(&cluster, "big-room", &result, &["--sockets", "5", "--rate", "20", "--seconds", "4"]);
 
-    let room = eve.event("chatroom").await.expect("its room is made")["data"]["id"].clone();
-    eve.must("subscribe", json!({ "channel": format!("room-{room}") })).await;
-    eve.event("chat-message").await.expect("all its sockets are open");
+    let room = eve.event("chatroom").await.data_u64("id");
+    eve.subscribe_room(room).await;
+    eve.event("chat-message").await;
     cluster.fanout[0].kill9();
 
     let (code, found) = tokio::time::timeout(Duration::from_secs(60), outcome(child, &result))

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use service::nats::BrokerUser;
 use tests::paths;
 use tests::{
-    PATIENCE,
+    TIMEOUT,
     client::{Rest, Socket},
     cluster::{Cluster, Size, sign},
 };
@@ -46,11 +46,11 @@ impl Way {
     async fn say(&mut self, room: u64, words: &str) {
         let answer = match self {
             Self::Rest(rest) => {
-                rest.say(room, words).await;
+                rest.send_message(room, words).await;
                 return;
             }
             Self::Socket(socket) => {
-                socket.must("create_message", json!({ "room_pk": room, "msg_text": words })).await;
+                socket.send_message_to(room, words).await;
                 return;
             }
             // Its answer is its push, which may come after others'.
@@ -78,13 +78,13 @@ impl Way {
                 seen(&page["results"][0], ["/id", "/user", "/message"])
             }
             Self::Socket(socket) => {
-                let push = socket.event("chat-message").await.expect("a push");
-                seen(&push, ["/id", "/data/user", "/data/message"])
+                let push = socket.event("chat-message").await;
+                seen(push.frame(), ["/id", "/data/user", "/data/message"])
             }
             Self::Match(socket) => {
-                let push = socket.push().await.expect("a push");
-                assert_eq!(push["action"], "create_message", "{push}");
-                seen(&push, ["/data/id", "/data/user/id", "/data/text"])
+                let push = socket.push().await;
+                assert_eq!(push.frame()["action"], "create_message", "{push}");
+                seen(push.frame(), ["/data/id", "/data/user/id", "/data/text"])
             }
             Self::Direct(rest) => {
                 // A look at the room waits for what was acknowledged before.
@@ -120,9 +120,9 @@ impl Table<'_> {
             let words = format!("{n} by {author}");
             writer.say(self.room, &words).await;
             let mut ids = Vec::new();
-            let mut event = tokio::time::timeout(PATIENCE, heard.next()).await;
+            let mut event = tokio::time::timeout(TIMEOUT, heard.next()).await;
             while matches!(&event, Ok(Some(event)) if !event.subject.ends_with(".chat-message")) {
-                event = tokio::time::timeout(PATIENCE, heard.next()).await;
+                event = tokio::time::timeout(TIMEOUT, heard.next()).await;
             }
             let event = event.ok().flatten().unwrap_or_else(|| panic!("{words:?} is not pushed"));
             let payload: Value = serde_json::from_slice(&event.payload).expect("JSON");
@@ -145,7 +145,7 @@ impl Table<'_> {
 
     /// Subscribes to the live copies of the room's events.
     async fn listen(&self) -> async_nats::Subscriber {
-        let log = self.cluster.log(BrokerUser::Fanout).await;
+        let log = self.cluster.jetstream(BrokerUser::Fanout).await;
         let shards = log::discover(&log).await.expect("a log").shards;
         let subject = Channel::Room(RoomId(self.room)).live_filter(shards);
         let heard = log.client().subscribe(subject).await.expect("a subscription");
@@ -169,7 +169,8 @@ async fn inside(cluster: &Cluster, path: &str, user: u64, room: u64) -> Socket {
     let address = cluster.fanout[usize::from(user == 2)].address();
     let mut socket = Socket::open_at(&address, path, &sign(&claims(user))).await.expect("it opens");
     if path.starts_with("/ws/") {
-        socket.must("join_room", json!({ "room_pk": room })).await;
+        // Sockets of match rooms get another answer.
+        socket.act_ok("join_room", json!({ "room_pk": room })).await;
     } else {
         assert_eq!(socket.next().await.expect("the first frame")["action"], "join_room");
     }
@@ -277,7 +278,7 @@ async fn dialects_list_their_own_rooms_and_native_lists_all() {
     let (_, pair) = root.post(paths::ROOMS, json!({ "kind": "match", "users": ["1", "2"] })).await;
     let visit = json!({ "user_id": "1", "org_id": "acme", "portfolio_name": "a", "product_name": "b" });
     let (_, desk) = one.post("/api/v2/room-control/", visit).await;
-    let public = one.make_room("Tea").await;
+    let public = one.create_room("Tea").await;
 
     let (_, rooms) = one.get(paths::ROOMS).await;
     let kinds: HashMap<String, Value> = rooms["results"]
@@ -298,7 +299,7 @@ async fn dialects_list_their_own_rooms_and_native_lists_all() {
     for (path, user) in [("/ws/chat/", 1), ("/ws/admin-chat/", 9)] {
         let token = sign(&claims(user));
         let mut socket = Socket::open_at(&cluster.fanout[0].address(), path, &token).await.expect("it opens");
-        assert_eq!(ids(&socket.must("list", json!({})).await, "pk"), [pair["id"].clone()], "{path}");
+        assert_eq!(ids(&socket.act_ok("list", json!({})).await, "pk"), [pair["id"].clone()], "{path}");
     }
     // Another dialect's address opens none of them.
     for id in ["topic", "match", "support", "public"].map(|kind| &kinds[kind]) {
@@ -308,8 +309,8 @@ async fn dialects_list_their_own_rooms_and_native_lists_all() {
         let mut socket = Socket::open_at(&cluster.fanout[0].address(), "/ws/chat/", &sign(&claims(1)))
             .await
             .expect("it opens");
-        let answer = socket.act("join_room", json!({ "room_pk": id })).await.expect("open");
-        assert_eq!(answer["response_status"], 404, "{answer}");
+        let answer = socket.act("join_room", json!({ "room_pk": id })).await;
+        assert_eq!(answer.status, 404, "{answer}");
         let path = format!("/chat/films/{id}/");
         if *id != kinds["topic"] {
             assert!(Socket::open_at(&cluster.fanout[0].address(), &path, &sign(&claims(1))).await.is_err());

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
 
 use crate::{
-    PATIENCE, eventually,
+    TIMEOUT, eventually,
     folder::Folder,
     process::{Process, command},
 };
@@ -99,7 +99,7 @@ impl Window {
     /// Waits until a JavaScript expression is true in the page; checked at each change of the DOM.
     ///
     /// # Panics
-    /// When it is not true within half of [`PATIENCE`].
+    /// When it is not true within half of [`TIMEOUT`].
     pub async fn until(&mut self, expression: &str) {
         let wait = format!(
             "new Promise((done) => {{
@@ -109,7 +109,7 @@ impl Window {
                 setTimeout(() => done(false), {});
                 check();
             }})",
-            PATIENCE.as_millis() / 2
+            TIMEOUT.as_millis() / 2
         );
         if self.value(&wait).await != true {
             panic!("never true: {expression}\n{}", self.value("document.body.innerText").await);
@@ -145,7 +145,7 @@ impl DevTools {
         let call = json!({ "id": id, "method": method, "params": params }).to_string();
         self.stream.send(Message::text(call)).await.expect("the browser listens");
         loop {
-            let message = tokio::time::timeout(PATIENCE, self.stream.next()).await;
+            let message = tokio::time::timeout(TIMEOUT, self.stream.next()).await;
             let message = message.expect("the browser answers").expect("the browser lives").expect("a frame");
             let Message::Text(text) = message else { continue };
             let frame: Value = serde_json::from_str(&text).expect("JSON");

@@ -29,14 +29,14 @@ pub use node::{Node, program};
 pub const SECRET: &str = "a secret for tests, of 32 bytes and more";
 
 /// Environment of the nodes where the broker has three servers.
-const THREE: [(&str, &str); 2] = [("ROOMCAST_REPLICAS", "3"), ("ROOMCAST_SHARDS", "2")];
+const THREE_REPLICAS: [(&str, &str); 2] = [("ROOMCAST_REPLICAS", "3"), ("ROOMCAST_SHARDS", "2")];
 
-/// A connection of a service that tests can cut: each of its nodes gets its own proxy there.
+/// The connections of a service that tests can cut: each node of the service gets its own proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Link {
-    /// From this service to the broker.
+pub enum ProxiedConnection {
+    /// From the nodes of this service to the broker.
     Broker(&'static str),
-    /// From this service to the database.
+    /// From the nodes of this service to the database.
     Database(&'static str),
 }
 
@@ -73,9 +73,9 @@ pub struct Cluster {
     _folder: Folder,
 }
 
-/// A server's URL, through a new proxy where `cut` is true.
-async fn through(url: String, server: SocketAddr, cut: bool) -> (String, Option<Proxy>) {
-    if !cut {
+/// A server's URL, through a new proxy where `is_proxied` is true.
+async fn url_through_proxy(url: String, server: SocketAddr, is_proxied: bool) -> (String, Option<Proxy>) {
+    if !is_proxied {
         return (url, None);
     }
     let proxy = Proxy::start(server).await;
@@ -88,9 +88,9 @@ impl Cluster {
         Self::start_all(size, Nats::start().await, Database::shared(), &[], None).await
     }
 
-    /// Starts a deployment in which one kind of link can be cut, with [`Node::link`].
-    pub async fn start_linked(size: Size, link: Link) -> Self {
-        Self::start_all(size, Nats::start().await, Database::shared(), &[], Some(link)).await
+    /// Starts a deployment in which one kind of connection can be cut, with [`Node::proxy`].
+    pub async fn start_with_proxies(size: Size, proxied: ProxiedConnection) -> Self {
+        Self::start_all(size, Nats::start().await, Database::shared(), &[], Some(proxied)).await
     }
 
     /// Starts a deployment on this database, with more environment variables for every node.
@@ -99,13 +99,14 @@ impl Cluster {
     }
 
     /// Starts a deployment on a broker of three servers, with three replicas of the log.
-    pub async fn start_on_three(size: Size) -> Self {
-        Self::start_all(size, Nats::start_three().await, Database::shared(), &THREE, None).await
+    pub async fn start_on_broker_cluster(size: Size) -> Self {
+        Self::start_all(size, Nats::start_cluster().await, Database::shared(), &THREE_REPLICAS, None).await
     }
 
     /// Starts a deployment on a broker of three servers, with TLS on the broker's connections.
-    pub async fn start_on_three_with_tls(size: Size) -> Self {
-        Self::start_all(size, Nats::start_three_with_tls().await, Database::shared(), &THREE, None).await
+    pub async fn start_on_broker_cluster_with_tls(size: Size) -> Self {
+        Self::start_all(size, Nats::start_cluster_with_tls().await, Database::shared(), &THREE_REPLICAS, None)
+            .await
     }
 
     async fn start_all(
@@ -113,7 +114,7 @@ impl Cluster {
         nats: Nats,
         database: Database,
         more: &[(&'static str, &str)],
-        link: Option<Link>,
+        proxied: Option<ProxiedConnection>,
     ) -> Self {
         // Only the first call in a process installs the provider; later calls fail, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -125,11 +126,19 @@ impl Cluster {
             ("fanout", size.fanout, &mut fanout),
         ] {
             for n in 0..count {
-                let (broker, first) =
-                    through(nats.url(service), nats.address(), link == Some(Link::Broker(service))).await;
+                let (broker, broker_proxy) = url_through_proxy(
+                    nats.url(service),
+                    nats.address(),
+                    proxied == Some(ProxiedConnection::Broker(service)),
+                )
+                .await;
                 let store = database.url(&format!("roomcast_{service}"));
-                let (store, second) =
-                    through(store, database.address(), link == Some(Link::Database(service))).await;
+                let (store, store_proxy) = url_through_proxy(
+                    store,
+                    database.address(),
+                    proxied == Some(ProxiedConnection::Database(service)),
+                )
+                .await;
                 let mut environment = vec![
                     ("NATS_URL", broker),
                     ("DATABASE_URL", store),
@@ -141,18 +150,18 @@ impl Cluster {
                 ];
                 environment.extend(nats.ca().map(|file| ("NATS_CA", file.display().to_string())));
                 environment.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
-                nodes.push(Node::start(service, folder.path(), n, environment, first.or(second)));
+                nodes.push(Node::start(service, folder.path(), n, environment, broker_proxy.or(store_proxy)));
             }
         }
         let mut cluster = Self { api, fanout, persister, nats, database, _folder: folder };
-        cluster.ready().await;
+        cluster.wait_until_ready().await;
         cluster
     }
 
     /// Waits until every shard has a leading persister, which from then on tells api once a second that it is alive.
-    pub async fn led(&mut self) {
+    pub async fn wait_until_led(&mut self) {
         let Some(first) = self.persister.first_mut() else { return };
-        first.ready().await;
+        first.wait_until_ready().await;
         let leads = |line: &&str| line.starts_with(PERSISTER_LEADING) && line.ends_with(" 1");
         eventually("every shard is led", || async {
             let (mut shards, mut led) = (0, 0);
@@ -167,15 +176,15 @@ impl Cluster {
     }
 
     /// Waits until every node is ready, and every shard has a leading persister.
-    pub async fn ready(&mut self) {
+    pub async fn wait_until_ready(&mut self) {
         for node in self.persister.iter_mut().take(1).chain(&mut self.api).chain(&mut self.fanout) {
-            node.ready().await;
+            node.wait_until_ready().await;
         }
-        self.led().await;
+        self.wait_until_led().await;
     }
 
     /// A JetStream context with a service's broker user.
-    pub async fn log(&self, role: BrokerUser) -> jetstream::Context {
+    pub async fn jetstream(&self, role: BrokerUser) -> jetstream::Context {
         let args = self.nats.args(role);
         let connection = eventually("the broker answers", || async { connect_once(&args, role).await.ok() });
         connection.await.jetstream()
@@ -185,8 +194,8 @@ impl Cluster {
     ///
     /// # Panics
     /// When there is no log, or a shard has no leader.
-    pub async fn stored(&self) -> u64 {
-        let log = self.log(BrokerUser::Api).await;
+    pub async fn event_count(&self) -> u64 {
+        let log = self.jetstream(BrokerUser::Api).await;
         let shards = log::discover(&log).await.expect("a log").shards;
         let mut count = 0;
         for shard in shards.all() {
@@ -199,8 +208,8 @@ impl Cluster {
     ///
     /// # Panics
     /// When there is no log.
-    pub async fn shard(&self, room: u64) -> Shard {
-        let info = log::discover(&self.log(BrokerUser::Persister).await).await.expect("a log");
+    pub async fn shard_of(&self, room: u64) -> Shard {
+        let info = log::discover(&self.jetstream(BrokerUser::Persister).await).await.expect("a log");
         Channel::Room(RoomId(room)).shard(info.shards)
     }
 

@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    PATIENCE,
+    TIMEOUT,
     client::{Rest, Socket},
     cluster::{Cluster, sign},
 };
@@ -131,7 +131,7 @@ impl Person {
             return self.kept.remove(found);
         }
         let socket = self.socket.as_mut().expect("a socket");
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             // Other frames may arrive for ever: the deadline is for all of them together.
             match timeout_at(deadline, socket.next()).await {

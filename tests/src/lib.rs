@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod folder;
 pub mod golden;
 pub mod machine;
+pub mod native;
 pub mod nats;
 pub mod original;
 pub mod page;
@@ -25,19 +26,19 @@ use std::{future::Future, time::Duration};
 use serde_json::Value;
 
 /// Maximum time of each wait in a test.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Calls `ask` every 20 ms until it returns a value. `what` is for the failure's text.
 ///
 /// # Panics
-/// When it returns none within [`PATIENCE`].
+/// When it returns none within [`TIMEOUT`].
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + TIMEOUT;
     loop {
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(tokio::time::Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        assert!(tokio::time::Instant::now() < deadline, "{what}: not within {TIMEOUT:?}");
         // Polled, because another process's state has no event to wait for.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -25,7 +25,7 @@ impl Machine {
     /// Starts the program, and waits until it is ready.
     ///
     /// # Panics
-    /// When the process exits, or is not ready within [`PATIENCE`](crate::PATIENCE).
+    /// When the process exits, or is not ready within [`TIMEOUT`](crate::TIMEOUT).
     pub async fn start() -> Self {
         // Only the first call in a process installs the provider; later calls fail, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();

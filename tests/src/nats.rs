@@ -103,16 +103,16 @@ impl Nats {
     }
 
     /// Starts a cluster of three servers.
-    pub async fn start_three() -> Self {
-        Self::start_cluster(None).await
+    pub async fn start_cluster() -> Self {
+        Self::start_three_servers(None).await
     }
 
     /// Starts a cluster of three servers with TLS.
-    pub async fn start_three_with_tls() -> Self {
-        Self::start_cluster(Some(Certificate::new())).await
+    pub async fn start_cluster_with_tls() -> Self {
+        Self::start_three_servers(Some(Certificate::new())).await
     }
 
-    async fn start_cluster(certificate: Option<Certificate>) -> Self {
+    async fn start_three_servers(certificate: Option<Certificate>) -> Self {
         let hosts = [free_port(), free_port(), free_port()].map(|port| format!("127.0.0.1:{port}"));
         let routes = hosts.each_ref().map(|host| format!("nats://route:{PASSWORD}@{host}")).join(", ");
         let mut servers = Vec::new();

@@ -34,7 +34,7 @@ impl Original {
     /// Starts `reference/<name>.py`, and waits until it accepts connections.
     ///
     /// # Panics
-    /// When the process exits, or does not listen within [`PATIENCE`](crate::PATIENCE).
+    /// When the process exits, or does not listen within [`TIMEOUT`](crate::TIMEOUT).
     pub async fn start(name: &str) -> Self {
         let (folder, port) = (Folder::new(), free_port());
         let mut command = command(&python());

@@ -103,7 +103,7 @@ impl Postgres {
 
     fn wait(&self) {
         let port = self.port.to_string();
-        let deadline = std::time::Instant::now() + crate::PATIENCE;
+        let deadline = std::time::Instant::now() + crate::TIMEOUT;
         while !Command::new(bin("pg_isready"))
             .args(["-q", "-h", "127.0.0.1", "-p", &port])
             .status()

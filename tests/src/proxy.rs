@@ -86,11 +86,11 @@ impl Proxy {
     /// Waits for the next new connection.
     ///
     /// # Panics
-    /// When there is none within [`PATIENCE`](crate::PATIENCE).
+    /// When there is none within [`TIMEOUT`](crate::TIMEOUT).
     pub async fn connected(&self) {
         let mut accepted = self.accepted.subscribe();
         // `changed` can't fail: the sender is in `self`.
-        let _ = tokio::time::timeout(crate::PATIENCE, accepted.changed()).await.expect("nobody connects");
+        let _ = tokio::time::timeout(crate::TIMEOUT, accepted.changed()).await.expect("nobody connects");
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::PATIENCE;
+use crate::TIMEOUT;
 
 /// A connection to a server.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl Raw {
 
     /// Reads more bytes. False when the connection has been closed or reset.
     async fn read(&mut self) -> bool {
-        let read = timeout(PATIENCE, self.stream.read_buf(&mut self.read)).await;
+        let read = timeout(TIMEOUT, self.stream.read_buf(&mut self.read)).await;
         read.expect("the server answers or closes").is_ok_and(|count| count > 0)
     }
 

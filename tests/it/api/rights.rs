@@ -1,7 +1,7 @@
 //! Tests rights over HTTP and sockets: a stranger learns nothing.
 
-use reqwest::{Method, StatusCode};
-use serde_json::{Value, json};
+use reqwest::StatusCode;
+use serde_json::json;
 use tests::cluster::{Cluster, Size};
 use tests::paths;
 
@@ -15,7 +15,7 @@ async fn private_room_does_not_exist_for_a_stranger() {
     assert_eq!(room["users"], json!(["bob"]));
     let room = room["id"].as_u64().expect("an id");
     let messages = paths::messages(room);
-    let id = bob.say(room, "hello").await;
+    let id = bob.send_message(room, "hello").await;
 
     let nothing = eve.get("/api/v1/rooms/999999").await;
     assert_eq!(nothing.0, StatusCode::NOT_FOUND);
@@ -23,7 +23,7 @@ async fn private_room_does_not_exist_for_a_stranger() {
     assert_eq!(eve.get(&messages).await, nothing);
     assert_eq!(eve.post(&messages, json!({ "message": "hi" })).await, nothing);
     let path = format!("{messages}/{id}");
-    assert_eq!(eve.send(Method::DELETE, &path, &Value::Null).await.expect("an answer"), nothing);
+    assert_eq!(eve.delete(&path).await, nothing);
     let (_, rooms) = eve.get(paths::ROOMS).await;
     assert_eq!(rooms["results"], json!([]));
 
@@ -34,11 +34,11 @@ async fn private_room_does_not_exist_for_a_stranger() {
         ("join_room", json!({ "room_pk": room })),
         ("create_message", json!({ "room_pk": room, "msg_text": "hi" })),
     ] {
-        let answer = socket.act(action, body).await.expect("the socket is open");
-        assert_eq!((&answer["response_status"], &answer["errors"]), (&json!(404), &json!(["Not found."])));
+        let answer = socket.act(action, body).await;
+        assert_eq!(answer.refusal(), (404, "Not found."));
     }
-    let answer = socket.act("subscribe", json!({ "channel": "user-bob" })).await.expect("open");
-    assert_eq!(answer["response_status"], 403);
+    let answer = socket.act("subscribe", json!({ "channel": "user-bob" })).await;
+    assert_eq!(answer.status, 403);
     let (_, page) = ann.get(&messages).await;
     assert_eq!(page["results"].as_array().map(Vec::len), Some(1), "nothing that was refused is there");
 }
@@ -47,16 +47,16 @@ async fn private_room_does_not_exist_for_a_stranger() {
 async fn message_is_edited_by_its_author_only() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
-    let room = ann.make_room("general").await;
-    let id = ann.say(room, "mine").await;
+    let room = ann.create_room("general").await;
+    let id = ann.send_message(room, "mine").await;
     let path = paths::message(room, id);
     let edit = json!({ "message": "yours" });
-    let (status, problem) = bob.send(Method::PATCH, &path, &edit).await.expect("an answer");
+    let (status, problem) = bob.patch(&path, edit.clone()).await;
     assert_eq!((status.as_u16(), &problem["code"]), (403, &json!("forbidden")));
-    let (status, _) = bob.send(Method::DELETE, &path, &Value::Null).await.expect("an answer");
+    let (status, _) = bob.delete(&path).await;
     assert_eq!(status.as_u16(), 403);
-    let elsewhere = ann.make_room("other").await;
+    let elsewhere = ann.create_room("other").await;
     let path = paths::message(elsewhere, id);
-    let (status, _) = ann.send(Method::PATCH, &path, &edit).await.expect("an answer");
+    let (status, _) = ann.patch(&path, edit).await;
     assert_eq!(status.as_u16(), 404, "a message is named by its room too");
 }

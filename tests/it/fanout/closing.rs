@@ -17,6 +17,7 @@ use tests::{
     client::{Rest, Socket},
     cluster::{Cluster, Size},
     eventually,
+    native::SocketAnswer,
     nats::has_safe_clusters,
 };
 use tokio::{sync::Mutex, task::JoinSet, time::sleep};
@@ -74,11 +75,11 @@ impl Joined {
 }
 
 /// Reason why a join failed; `None` if it succeeded.
-fn failure(answer: &Value) -> Option<Joined> {
-    match answer["response_status"].as_u64() {
-        Some(200) => None,
-        Some(404 | 409) => Some(Joined::Refused),
-        Some(503) => Some(Joined::Unavailable),
+fn failure(answer: &SocketAnswer) -> Option<Joined> {
+    match answer.status {
+        200 => None,
+        404 | 409 => Some(Joined::Refused),
+        503 => Some(Joined::Unavailable),
         _ => panic!("{answer}"),
     }
 }
@@ -95,7 +96,7 @@ async fn ask(rest: &Rest, method: Method, path: &str, body: &Value) -> (StatusCo
 /// Opens a socket and joins the room.
 async fn join(cluster: &Cluster, node: usize, user: &str, room: u64) -> Joined {
     let mut socket = cluster.socket(node, user).await;
-    match socket.act("join_room", json!({ "room_pk": room })).await {
+    match socket.try_act("join_room", json!({ "room_pk": room })).await {
         Ok(answer) => failure(&answer).unwrap_or_else(|| Joined::Open(Box::new(socket))),
         Err(error) if is_heal(&error) => Joined::Healed,
         Err(error) => panic!("{error}"),
@@ -119,17 +120,16 @@ async fn join_meanwhile(cluster: &Cluster, user: &str, room: u64) -> Joined {
 async fn come_and_go(socket: &mut Socket, room: u64) -> Result<Option<Joined>, Error> {
     let goes_first = rand::random_bool(0.3);
     for goes in [goes_first, false] {
-        let answer = socket.act("join_room", json!({ "room_pk": room })).await?;
+        let answer = socket.try_act("join_room", json!({ "room_pk": room })).await?;
         if let Some(failure) = failure(&answer) {
             return Ok(Some(failure));
         }
         // It may be put out between the two.
-        let written = socket.act("create_message", json!({ "room_pk": room, "msg_text": "hello" })).await?;
-        assert!(written["response_status"].is_u64());
+        socket.try_act("create_message", json!({ "room_pk": room, "msg_text": "hello" })).await?;
         if !goes {
             break;
         }
-        socket.act("leave_room", json!({ "room_pk": room })).await?;
+        socket.try_act("leave_room", json!({ "room_pk": room })).await?;
     }
     Ok(None)
 }
@@ -144,8 +144,8 @@ fn is_heal(error: &Error) -> bool {
 async fn is_out(mut socket: Socket, room: u64) -> bool {
     let channel = format!("room-{room}");
     loop {
-        match socket.event("unsubscribed").await {
-            Ok(push) if push["channel"] == channel => break,
+        match socket.try_event("unsubscribed").await {
+            Ok(push) if push.channel == channel => break,
             Ok(_) => {}
             Err(error) if is_heal(&error) => return false,
             Err(error) => panic!("{channel} is closed, and its socket not told: {error}"),
@@ -156,12 +156,10 @@ async fn is_out(mut socket: Socket, room: u64) -> bool {
     let answer = eventually("an answer to a message", || async {
         let mut socket = socket.lock().await;
         let answer = socket.act("create_message", json!({ "room_pk": room, "msg_text": "hello" })).await;
-        let answer = answer.expect("the socket is open");
-        (answer["response_status"] != 503).then_some(answer)
+        (answer.status != 503).then_some(answer)
     })
     .await;
-    let status = answer["response_status"].as_u64();
-    assert!(matches!(status, Some(404 | 409)), "{channel} is closed, and was written to: {answer}");
+    assert!(matches!(answer.status, 404 | 409), "{channel} is closed, and was written to: {answer}");
     true
 }
 

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
 use tests::{
     client::Socket,
-    cluster::{Cluster, Link, Node, Size},
+    cluster::{Cluster, Node, ProxiedConnection, Size},
     eventually,
+    native::RoomView,
 };
 
 /// Documented time within which participants of a dead node leave.
@@ -14,21 +14,21 @@ const BOUND: Duration = Duration::from_secs(20);
 /// Longer than the silence after which a node is declared dead.
 const SILENCE: Duration = Duration::from_secs(14);
 
-async fn join(cluster: &Cluster, node: usize, user: &str, room: u64) -> (Socket, Value) {
+async fn join(cluster: &Cluster, node: usize, user: &str, room: u64) -> (Socket, RoomView) {
     let mut socket = cluster.socket(node, user).await;
-    let data = socket.must("join_room", json!({ "room_pk": room })).await;
+    let data = socket.join_room(room).await;
     (socket, data)
 }
 
 /// Makes a room with Eve on the first node, who has seen `others` join on the second.
 async fn room(cluster: &Cluster, others: &[&str]) -> (u64, Socket, Vec<Socket>) {
-    let room = cluster.rest(0, "ann").make_room("tea").await;
+    let room = cluster.rest(0, "ann").create_room("tea").await;
     let (mut watcher, _) = join(cluster, 0, "eve", room).await;
-    watcher.event("participant-join").await.expect("eve");
+    watcher.event("participant-join").await;
     let mut sockets = vec![];
     for user in others {
         sockets.push(join(cluster, 1, user, room).await.0);
-        assert_eq!(watcher.event("participant-join").await.expect("a push")["data"]["user"], *user);
+        assert_eq!(watcher.event("participant-join").await.user(), *user);
     }
     (room, watcher, sockets)
 }
@@ -37,8 +37,8 @@ async fn room(cluster: &Cluster, others: &[&str]) -> (u64, Socket, Vec<Socket>) 
 async fn leave(watcher: &mut Socket, mut people: Vec<&str>) -> Duration {
     let since = Instant::now();
     while !people.is_empty() {
-        let push = watcher.event("participant-leave").await.expect("a push");
-        let user = push["data"]["user"].as_str().expect("a user");
+        let push = watcher.event("participant-leave").await;
+        let user = push.user();
         let place = people.iter().position(|name| *name == user);
         people.remove(place.unwrap_or_else(|| panic!("{user} leaves")));
     }
@@ -71,7 +71,7 @@ async fn people_of_a_dead_node_leave() {
     let took = leave(&mut watcher, vec!["bob", "dan"]).await;
     assert!(took < BOUND, "{took:?}");
     let (_, data) = join(&cluster, 0, "ann", room).await;
-    assert_eq!(data["participants"], json!(["eve"]), "{data}");
+    assert_eq!(data.participants, Some(vec!["eve".to_owned()]));
     let pool = cluster.database.pool().await;
     eventually("they are offline", || async {
         let sql = "SELECT count(*) FROM online WHERE present AND user_id IN ('bob', 'dan')";
@@ -95,7 +95,7 @@ async fn people_of_a_node_that_died_unknown_to_all_leave() {
     cluster.api[0].kill9();
     cluster.fanout[1].kill9();
     cluster.api[0].restart();
-    cluster.api[0].ready().await;
+    cluster.api[0].wait_until_ready().await;
     let took = leave(&mut watcher, vec!["bob"]).await;
     assert!(took < BOUND, "{took:?}");
 }
@@ -132,19 +132,23 @@ async fn node_taken_for_dead_comes_back_with_its_people() {
     cluster.fanout[1].pause();
     leave(&mut watcher, vec!["bob"]).await;
     cluster.fanout[1].resume();
-    let back = watcher.event("participant-join").await.expect("a push");
-    assert_eq!(back["data"]["user"], "bob");
+    let back = watcher.event("participant-join").await;
+    assert_eq!(back.user(), "bob");
     assert!(count(&cluster.fanout[1], "roomcast_incarnations_total").await > 0);
     // By the same socket, which is in the room as ever; and its leave counts.
-    sockets[0].must("leave_room", json!({ "room_pk": room })).await;
+    sockets[0].leave_room(room).await;
     leave(&mut watcher, vec!["bob"]).await;
 }
 
 #[tokio::test]
 async fn isolated_api_node_declares_nobody_dead() {
-    let cluster = Cluster::start_linked(Size { fanout: 2, api: 1, persister: 1 }, Link::Broker("api")).await;
+    let cluster = Cluster::start_with_proxies(
+        Size { fanout: 2, api: 1, persister: 1 },
+        ProxiedConnection::Broker("api"),
+    )
+    .await;
     let (_, mut watcher, _sockets) = room(&cluster, &["bob"]).await;
-    let link = cluster.api[0].link();
+    let link = cluster.api[0].proxy();
     for cut in [true, false] {
         if cut {
             link.cut();
@@ -162,6 +166,6 @@ async fn isolated_api_node_declares_nobody_dead() {
     // Long enough to judge by what it heard since, had it counted what it did not hear.
     tokio::time::sleep(SILENCE).await;
     assert_eq!(counter(&cluster, "roomcast_dead_nodes_total").await, 0);
-    let pushes = watcher.so_far().await;
-    assert!(pushes.iter().all(|push| push["event"] != "participant-leave"), "{pushes:?}");
+    let pushes = watcher.pushes_until_pong().await;
+    assert!(pushes.iter().all(|push| push.event != "participant-leave"), "{pushes:?}");
 }

@@ -12,64 +12,64 @@ async fn invitation_reaches_every_socket_of_a_person_once() {
     let (_, room) = ann.post(paths::ROOMS, json!({ "name": "board", "private": true })).await;
     let room = room["id"].as_u64().expect("an id");
     let mut sockets = [cluster.socket(0, "bob").await, cluster.socket(1, "bob").await];
-    sockets[1].must("subscribe", json!({ "channel": "user-bob" })).await;
+    sockets[1].subscribe("user-bob").await;
     // Nobody hears what another person is asked: `bob.smith` is one token of a subject.
     let mut stranger = cluster.socket(0, "bob.smith").await;
     let (status, made) = ann.post(&paths::invitations(room), json!({ "user": "bob" })).await;
     assert_eq!(status, StatusCode::CREATED, "{made}");
     for socket in &mut sockets {
-        let push = socket.event("invitation").await.expect("a push");
-        assert_eq!(push["channel"], "user-bob");
-        assert_eq!((&push["data"]["id"], &push["data"]["room"]), (&made["id"], &json!(room)), "{push}");
-        assert_eq!(push["data"]["by"], "ann");
-        let rest = socket.so_far().await;
-        assert!(rest.iter().all(|push| push["event"] != "invitation"), "{rest:?}");
+        let push = socket.event("invitation").await;
+        assert_eq!(push.channel, "user-bob");
+        assert_eq!((&push.data["id"], push.room()), (&made["id"], room), "{push}");
+        assert_eq!(push.data["by"], "ann");
+        let rest = socket.pushes_until_pong().await;
+        assert!(rest.iter().all(|push| push.event != "invitation"), "{rest:?}");
     }
-    assert!(stranger.so_far().await.is_empty());
+    assert!(stranger.pushes_until_pong().await.is_empty());
 
     let id = made["id"].as_u64().expect("an id");
     let bob = cluster.rest(0, "bob");
     let (status, answer) = bob.post(&format!("/api/v1/invitations/{id}/accept"), json!({})).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
-    sockets[0].must("join_room", json!({ "room_pk": room })).await;
+    sockets[0].join_room(room).await;
 }
 
 #[tokio::test]
 async fn typing_is_pushed_to_the_room_and_not_stored() {
     let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
-    let room = cluster.rest(0, "ann").make_room("tea").await;
+    let room = cluster.rest(0, "ann").create_room("tea").await;
     let (mut ann, mut bob) = (cluster.socket(0, "ann").await, cluster.socket(1, "bob").await);
-    let refused = ann.act("typing", json!({ "room_pk": room })).await.expect("open");
-    assert_eq!(refused["response_status"], 400, "{refused}");
+    let refused = ann.act("typing", json!({ "room_pk": room })).await;
+    assert_eq!(refused.status, 400, "{refused}");
     for socket in [&mut ann, &mut bob] {
-        socket.must("join_room", json!({ "room_pk": room })).await;
+        socket.join_room(room).await;
     }
-    ann.must("typing", json!({})).await;
-    let push = bob.event("typing").await.expect("a push");
-    assert_eq!(push["data"], json!({ "user": "ann", "room": room }));
-    assert!(push.get("id").is_none(), "{push}");
+    ann.act_ok("typing", json!({})).await;
+    let push = bob.event("typing").await;
+    assert_eq!(push.data, json!({ "user": "ann", "room": room }));
+    assert!(!push.has_id(), "{push}");
 }
 
 #[tokio::test]
 async fn signal_goes_to_people_of_a_common_room_only() {
     let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
-    let room = cluster.rest(0, "ann").make_room("tea").await;
+    let room = cluster.rest(0, "ann").create_room("tea").await;
     let (mut ann, mut bob) = (cluster.socket(0, "ann").await, cluster.socket(1, "bob").await);
     let offer = json!({ "user": "bob", "data": { "sdp": "offer" } });
-    let refused = ann.act("signal", offer.clone()).await.expect("open");
-    assert_eq!(refused["response_status"], 403, "{refused}");
-    ann.must("join_room", json!({ "room_pk": room })).await;
-    bob.must("join_room", json!({ "room_pk": room })).await;
+    let refused = ann.act("signal", offer.clone()).await;
+    assert_eq!(refused.status, 403, "{refused}");
+    ann.join_room(room).await;
+    bob.join_room(room).await;
     // Who is in a room is known to api once it is in Postgres.
     tests::eventually("the two are in", || async {
         let (_, room) = cluster.rest(0, "ann").get(&paths::room(room)).await;
         (room["participants"] == json!(["ann", "bob"])).then_some(())
     })
     .await;
-    ann.must("signal", offer).await;
-    let push = bob.event("signal").await.expect("a push");
-    assert_eq!(push["channel"], "user-bob");
-    assert_eq!(push["data"], json!({ "user": "ann", "data": { "sdp": "offer" } }));
+    ann.act_ok("signal", offer).await;
+    let push = bob.event("signal").await;
+    assert_eq!(push.channel, "user-bob");
+    assert_eq!(push.data, json!({ "user": "ann", "data": { "sdp": "offer" } }));
 }
 
 #[tokio::test]
@@ -80,8 +80,8 @@ async fn signal_needs_a_room_that_both_have_joined() {
     let (_, room) = ann.post(paths::ROOMS, body).await;
     let room = room["id"].as_u64().expect("an id");
     let mut socket = cluster.socket(0, "ann").await;
-    socket.must("join_room", json!({ "room_pk": room })).await;
-    ann.say(room, "hello").await;
+    socket.join_room(room).await;
+    ann.send_message(room, "hello").await;
     let mut victim = cluster.socket(0, "bob").await;
     let offer = json!({ "user": "bob", "data": 1 });
     tests::eventually("she is in", || async {
@@ -89,14 +89,14 @@ async fn signal_needs_a_room_that_both_have_joined() {
         (room["participants"] == json!(["ann"])).then_some(())
     })
     .await;
-    let refused = socket.act("signal", offer.clone()).await.expect("open");
-    assert_eq!(refused["response_status"], 403, "named is not there: {refused}");
-    assert!(victim.so_far().await.is_empty());
-    bob.say(room, "what is this?").await;
+    let refused = socket.act("signal", offer.clone()).await;
+    assert_eq!(refused.status, 403, "named is not there: {refused}");
+    assert!(victim.pushes_until_pong().await.is_empty());
+    bob.send_message(room, "what is this?").await;
     // It is read from Postgres.
     bob.get(&paths::messages(room)).await;
-    socket.must("signal", offer).await;
-    victim.event("signal").await.expect("a push");
+    socket.act_ok("signal", offer).await;
+    victim.event("signal").await;
 }
 
 #[tokio::test]
@@ -108,16 +108,16 @@ async fn flood_of_signals_is_refused_and_causes_no_catch_up() {
     )
     .await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("tea").await;
-    let quiet = ann.make_room("quiet").await;
+    let room = ann.create_room("tea").await;
+    let quiet = ann.create_room("quiet").await;
     let (mut reader, mut victim) = (cluster.socket(0, "cid").await, cluster.socket(0, "bob").await);
-    reader.must("join_room", json!({ "room_pk": quiet })).await;
+    reader.join_room(quiet).await;
     let mut sockets = Vec::new();
     for _ in 0..20 {
         sockets.push(cluster.socket(0, "ann").await);
     }
     for socket in [&mut sockets[0], &mut victim] {
-        socket.must("join_room", json!({ "room_pk": room })).await;
+        socket.join_room(room).await;
     }
     tests::eventually("the two are in", || async {
         let (_, room) = ann.get(&paths::room(room)).await;
@@ -128,24 +128,21 @@ async fn flood_of_signals_is_refused_and_causes_no_catch_up() {
     let (mut sent, mut refused) = (0, 0);
     for round in 0..5 {
         for socket in &mut sockets {
-            let answer = socket.act("signal", json!({ "user": "bob", "data": large })).await.expect("open");
-            assert_eq!(
-                (&answer["response_status"], &answer["errors"]),
-                (&json!(400), &json!(["data: must have at most 16384 bytes."]))
-            );
-            let answer = socket.act("signal", json!({ "user": "bob", "data": legal })).await.expect("open");
-            match answer["response_status"].as_u64() {
-                Some(200) => sent += 1,
-                Some(429) => refused += 1,
+            let answer = socket.act("signal", json!({ "user": "bob", "data": large })).await;
+            assert_eq!(answer.refusal(), (400, "data: must have at most 16384 bytes."));
+            let answer = socket.act("signal", json!({ "user": "bob", "data": legal })).await;
+            match answer.status {
+                200 => sent += 1,
+                429 => refused += 1,
                 _ => panic!("{answer}"),
             }
         }
-        ann.say(quiet, &format!("{round}")).await;
-        assert_eq!(reader.event("chat-message").await.expect("a push")["data"]["message"], round.to_string());
+        ann.send_message(quiet, &format!("{round}")).await;
+        assert_eq!(reader.event("chat-message").await.message(), round.to_string());
     }
     assert_eq!((sent, refused), (20, 80), "all sockets of a person share what the pair may");
     for _ in 0..20 {
-        victim.event("signal").await.expect("a push");
+        victim.event("signal").await;
     }
     let metrics = cluster.fanout[0].metrics().await;
     assert!(!metrics.contains("roomcast_heals_total{cause=\"slow_consumer\"}"), "{metrics}");
@@ -159,11 +156,11 @@ async fn newer_token_keeps_a_socket_open() {
     let address = cluster.fanout[0].address();
     let mut kept = tests::client::Socket::open(&address, &short).await.expect("it opens");
     let mut lost = tests::client::Socket::open(&address, &short).await.expect("it opens");
-    let other = kept.act("authenticate", json!({ "token": token("ann") })).await.expect("open");
-    assert_eq!(other["response_status"], 403, "{other}");
-    let wrong = kept.act("authenticate", json!({ "token": "x" })).await.expect("open");
-    assert_eq!(wrong["response_status"], 401, "{wrong}");
-    kept.must("authenticate", json!({ "token": token("bob") })).await;
+    let other = kept.act("authenticate", json!({ "token": token("ann") })).await;
+    assert_eq!(other.status, 403, "{other}");
+    let wrong = kept.act("authenticate", json!({ "token": "x" })).await;
+    assert_eq!(wrong.status, 401, "{wrong}");
+    kept.act_ok("authenticate", json!({ "token": token("bob") })).await;
     let closed = loop {
         match lost.next().await {
             Ok(_) => {}
@@ -171,5 +168,5 @@ async fn newer_token_keeps_a_socket_open() {
         }
     };
     assert!(closed.contains("closed 4001"), "{closed}");
-    kept.so_far().await;
+    kept.pushes_until_pong().await;
 }

@@ -1,18 +1,18 @@
 //! Tests positions: up to where a socket has all events, and what a resume from there is answered.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use service::nats::BrokerUser;
 use tests::cluster::{Cluster, Size};
 use tests::paths;
 
 async fn position(socket: &mut tests::client::Socket) -> Vec<(u64, u64)> {
     let push = loop {
-        let push = socket.push().await.expect("a push");
-        if push["event"] == "position" {
+        let push = socket.push().await;
+        if push.event == "position" {
             break push;
         }
     };
-    let pairs = push["data"].as_array().expect("a list").iter();
+    let pairs = push.data.as_array().expect("a list").iter();
     pairs.map(|pair| (pair[0].as_u64().expect("an epoch"), pair[1].as_u64().expect("a place"))).collect()
 }
 
@@ -20,39 +20,36 @@ async fn position(socket: &mut tests::client::Socket) -> Vec<(u64, u64)> {
 async fn quiet_room_resumes_from_a_position() {
     let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let ann = cluster.rest(0, "ann");
-    let (quiet, busy) = (ann.make_room("quiet").await, ann.make_room("busy").await);
+    let (quiet, busy) = (ann.create_room("quiet").await, ann.create_room("busy").await);
     let mut socket = cluster.socket(0, "bob").await;
-    let followed = socket.must("subscribe", json!({ "channel": format!("room-{quiet}") })).await;
-    let shard = usize::try_from(followed["shard"].as_u64().expect("a shard")).expect("small");
-    ann.say(busy, "elsewhere").await;
+    let followed = socket.subscribe_room(quiet).await;
+    ann.send_message(busy, "elsewhere").await;
     let all = position(&mut socket).await;
-    let (epoch, sequence) = all[shard];
-    assert_eq!(epoch, followed["epoch"].as_u64().expect("an epoch"));
+    let (epoch, sequence) = all[followed.shard];
+    assert_eq!(epoch, followed.epoch);
     drop(socket);
-    let id = ann.say(quiet, "at last").await;
+    let id = ann.send_message(quiet, "at last").await;
     let mut socket = cluster.socket(1, "bob").await;
-    let resume = json!({ "channel": format!("room-{quiet}"), "since": sequence, "epoch": epoch });
-    assert_eq!(socket.must("subscribe", resume).await["recovered"], true);
-    assert_eq!(socket.event("chat-message").await.expect("what it missed")["id"], id);
+    assert!(socket.resume(&format!("room-{quiet}"), sequence, epoch).await.recovered);
+    assert_eq!(socket.event("chat-message").await.id(), id);
 }
 
 #[tokio::test]
 async fn resume_with_a_position_of_another_log_is_not_recovered() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("tea").await;
-    let id = ann.say(room, "hello").await;
+    let room = ann.create_room("tea").await;
+    let id = ann.send_message(room, "hello").await;
     let mut socket = cluster.socket(0, "bob").await;
     let channel = format!("room-{room}");
-    let first = socket.must("subscribe", json!({ "channel": channel })).await;
-    let epoch = first["epoch"].as_u64().expect("an epoch");
+    let first = socket.subscribe(&channel).await;
+    let epoch = first.epoch;
     for (since, epoch, recovered) in
         [(id, epoch, true), (id, epoch + 1, false), (id + 1_000_000, epoch, false), (id - 1, epoch, true)]
     {
         let mut socket = cluster.socket(0, "bob").await;
-        let resume = json!({ "channel": channel, "since": since, "epoch": epoch });
-        let answer: Value = socket.must("subscribe", resume).await;
-        assert_eq!(answer["recovered"], recovered, "{since} in {epoch}: {answer}");
+        let answer = socket.resume(&channel, since, epoch).await;
+        assert_eq!(answer.recovered, recovered, "{since} in {epoch}: {answer:?}");
     }
 }
 
@@ -60,20 +57,20 @@ async fn resume_with_a_position_of_another_log_is_not_recovered() {
 async fn quiet_room_resumes_though_its_last_event_has_left_the_log() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("tea").await;
-    let (first, last) = (ann.say(room, "one").await, ann.say(room, "two").await);
+    let room = ann.create_room("tea").await;
+    let (first, last) = (ann.send_message(room, "one").await, ann.send_message(room, "two").await);
     // What the persister does once it is old.
     tests::eventually("both are in Postgres", || async {
         let (_, page) = ann.get(&paths::messages(room)).await;
         (page["results"].as_array().map(Vec::len) == Some(2)).then_some(())
     })
     .await;
-    let (jetstream, shard) = (cluster.log(BrokerUser::Persister).await, cluster.shard(room).await);
+    let (jetstream, shard) = (cluster.jetstream(BrokerUser::Persister).await, cluster.shard_of(room).await);
     log::purge_below(&jetstream, shard, last + 1).await.expect("purged");
     let channel = format!("room-{room}");
     for (since, recovered) in [(last, true), (first, false)] {
         let mut socket = cluster.socket(0, "bob").await;
-        let answer = socket.must("subscribe", json!({ "channel": channel, "since": since })).await;
+        let answer = socket.act_ok("subscribe", json!({ "channel": channel, "since": since })).await;
         assert_eq!(answer["recovered"], recovered, "since {since}: {answer}");
     }
 }

@@ -1,21 +1,22 @@
 //! Tests that a person has one join and one leave, however many sockets, tabs and nodes.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tests::paths;
 use tests::{
     client::Socket,
     cluster::{Cluster, Size},
     eventually,
+    native::{Push, RoomView},
 };
 
-fn users(pushes: &[Value], event: &str) -> Vec<String> {
-    let of = pushes.iter().filter(|push| push["event"] == event);
-    of.map(|push| push["data"]["user"].as_str().expect("a user").to_owned()).collect()
+fn users(pushes: &[Push], event: &str) -> Vec<String> {
+    let of = pushes.iter().filter(|push| push.event == event);
+    of.map(|push| push.user().to_owned()).collect()
 }
 
-async fn join(cluster: &Cluster, node: usize, user: &str, room: u64) -> (Socket, Value) {
+async fn join(cluster: &Cluster, node: usize, user: &str, room: u64) -> (Socket, RoomView) {
     let mut socket = cluster.socket(node, user).await;
-    let data = socket.must("join_room", json!({ "room_pk": room })).await;
+    let data = socket.join_room(room).await;
     (socket, data)
 }
 
@@ -23,27 +24,27 @@ async fn join(cluster: &Cluster, node: usize, user: &str, room: u64) -> (Socket,
 async fn many_sockets_on_many_nodes_are_one_participant() {
     let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("tea").await;
+    let room = ann.create_room("tea").await;
     let (mut watcher, data) = join(&cluster, 0, "eve", room).await;
-    assert_eq!(data["participants"], json!([]), "before her own join is stored: {data}");
-    watcher.event("participant-join").await.expect("her own join");
+    assert_eq!(data.participants, Some(vec![]), "before her own join is stored: {data:?}");
+    watcher.event("participant-join").await;
 
     let (mut first, _) = join(&cluster, 0, "bob", room).await;
-    let joined = watcher.event("participant-join").await.expect("a push");
-    assert_eq!(joined["data"], json!({ "user": "bob", "room": room }));
+    let joined = watcher.event("participant-join").await;
+    assert_eq!(joined.data, json!({ "user": "bob", "room": room }));
     let (mut second, data) = join(&cluster, 1, "bob", room).await;
-    assert_eq!(data["participants"], json!(["bob", "eve"]));
-    assert_eq!(data["count"], 2);
+    assert_eq!(data.participants, Some(vec!["bob".to_owned(), "eve".to_owned()]));
+    assert_eq!(data.count, Some(2));
     let (mut third, _) = join(&cluster, 1, "bob", room).await;
 
-    first.must("leave_room", json!({ "room_pk": room })).await;
-    second.must("leave_room", json!({ "room_pk": room })).await;
-    let id = ann.say(room, "still here?").await;
-    assert_eq!(watcher.event("chat-message").await.expect("a push")["id"], id);
-    third.must("leave_room", json!({ "room_pk": room })).await;
-    let left = watcher.event("participant-leave").await.expect("a push");
-    assert_eq!(left["data"], json!({ "user": "bob", "room": room }));
-    let rest = watcher.so_far().await;
+    first.leave_room(room).await;
+    second.leave_room(room).await;
+    let id = ann.send_message(room, "still here?").await;
+    assert_eq!(watcher.event("chat-message").await.id(), id);
+    third.leave_room(room).await;
+    let left = watcher.event("participant-leave").await;
+    assert_eq!(left.data, json!({ "user": "bob", "room": room }));
+    let rest = watcher.pushes_until_pong().await;
     assert_eq!((users(&rest, "participant-join"), users(&rest, "participant-leave")), (vec![], vec![]));
 
     // Postgres says the same.
@@ -57,35 +58,35 @@ async fn many_sockets_on_many_nodes_are_one_participant() {
 #[tokio::test]
 async fn reconnect_within_the_grace_is_no_leave() {
     let cluster = Cluster::start(Size::default()).await;
-    let room = cluster.rest(0, "ann").make_room("tea").await;
+    let room = cluster.rest(0, "ann").create_room("tea").await;
     let (mut watcher, _) = join(&cluster, 0, "eve", room).await;
     let (bob, _) = join(&cluster, 0, "bob", room).await;
-    watcher.event("participant-join").await.expect("eve");
-    watcher.event("participant-join").await.expect("bob");
+    watcher.event("participant-join").await;
+    watcher.event("participant-join").await;
     drop(bob);
     let (bob, _) = join(&cluster, 0, "bob", room).await;
     drop(bob);
     // The grace after the second close ends in a leave, and there was none before.
-    let left = watcher.event("participant-leave").await.expect("a push");
-    assert_eq!(left["data"]["user"], "bob");
-    let rest = watcher.so_far().await;
+    let left = watcher.event("participant-leave").await;
+    assert_eq!(left.user(), "bob");
+    let rest = watcher.pushes_until_pong().await;
     assert!(rest.is_empty(), "{rest:?}");
 }
 
 #[tokio::test]
 async fn stopping_node_publishes_the_leaves_of_its_people() {
     let mut cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
-    let room = cluster.rest(0, "ann").make_room("tea").await;
+    let room = cluster.rest(0, "ann").create_room("tea").await;
     let (mut watcher, _) = join(&cluster, 0, "eve", room).await;
-    watcher.event("participant-join").await.expect("eve");
+    watcher.event("participant-join").await;
     let (bob, _) = join(&cluster, 1, "bob", room).await;
-    watcher.event("participant-join").await.expect("bob");
+    watcher.event("participant-join").await;
     let node = cluster.fanout.remove(1);
     let stopping = tokio::task::spawn_blocking(move || {
         let mut node = node;
         node.terminate()
     });
     drop(bob);
-    assert_eq!(watcher.event("participant-leave").await.expect("a push")["data"]["user"], "bob");
+    assert_eq!(watcher.event("participant-leave").await.user(), "bob");
     assert_eq!(stopping.await.expect("it stops").code(), Some(0));
 }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tests::paths;
 use tests::{
@@ -24,22 +24,22 @@ async fn make(rest: &Rest, body: Value) -> u64 {
 
 async fn join(cluster: &Cluster, node: usize, user: &str, room: u64) -> Socket {
     let mut socket = cluster.socket(node, user).await;
-    socket.must("join_room", json!({ "room_pk": room })).await;
+    socket.join_room(room).await;
     socket
 }
 
 /// Checks that the socket was put out and got nothing that was sent afterwards.
 async fn is_out(socket: &mut Socket, ann: &Rest, witness: &mut Socket, room: u64) {
-    let out = socket.event("unsubscribed").await.expect("it is told");
-    assert_eq!(out["channel"], format!("room-{room}"));
-    let id = ann.say(room, "among us").await;
-    while witness.event("chat-message").await.expect("the witness stays")["id"] != id {}
-    let rest = socket.so_far().await;
-    assert!(rest.iter().all(|push| push["event"] != "chat-message"), "{rest:?}");
+    let out = socket.event("unsubscribed").await;
+    assert_eq!(out.channel, format!("room-{room}"));
+    let id = ann.send_message(room, "among us").await;
+    while witness.event("chat-message").await.id() != id {}
+    let rest = socket.pushes_until_pong().await;
+    assert!(rest.iter().all(|push| push.event != "chat-message"), "{rest:?}");
     let answer = socket.act("create_message", json!({ "room_pk": room, "msg_text": "hi" })).await;
-    assert_eq!(answer.expect("the socket is open")["response_status"], 404);
-    let answer = socket.act("join_room", json!({ "room_pk": room })).await.expect("open");
-    assert_eq!(answer["response_status"], 404, "{answer}");
+    assert_eq!(answer.status, 404, "{answer}");
+    let answer = socket.act("join_room", json!({ "room_pk": room })).await;
+    assert_eq!(answer.status, 404, "{answer}");
 }
 
 #[tokio::test]
@@ -50,18 +50,18 @@ async fn removal_from_a_private_room_ends_the_subscription_on_every_node() {
     let mut witness = join(&cluster, 0, "eve", room).await;
     let mut sockets = [join(&cluster, 0, "bob", room).await, join(&cluster, 1, "bob", room).await];
     let path = paths::member(room, "bob");
-    let (status, _) = ann.send(Method::DELETE, &path, &Value::Null).await.expect("an answer");
+    let (status, _) = ann.delete(&path).await;
     assert_eq!(status, StatusCode::NO_CONTENT);
     for bob in &mut sockets {
-        assert_eq!(bob.event("member-remove").await.expect("told why")["data"]["user"], "bob");
+        assert_eq!(bob.event("member-remove").await.user(), "bob");
         is_out(bob, &ann, &mut witness, room).await;
     }
     // Let in again, he may come back.
-    let (status, _) = ann.send(Method::PUT, &path, &Value::Null).await.expect("an answer");
+    let (status, _) = ann.put(&path, Value::Null).await;
     assert_eq!(status, StatusCode::NO_CONTENT);
-    sockets[0].must("join_room", json!({ "room_pk": room })).await;
-    let id = ann.say(room, "welcome back").await;
-    assert_eq!(sockets[0].event("chat-message").await.expect("a push")["id"], id);
+    sockets[0].join_room(room).await;
+    let id = ann.send_message(room, "welcome back").await;
+    assert_eq!(sockets[0].event("chat-message").await.id(), id);
 }
 
 #[tokio::test]
@@ -76,22 +76,22 @@ async fn removal_from_a_team_ends_the_subscriptions_to_its_rooms() {
     let mut bob = join(&cluster, 0, "bob", room).await;
     let channel = format!("team-{team}");
     let mut follower = cluster.socket(0, "bob").await;
-    follower.must("subscribe", json!({ "channel": channel })).await;
-    witness.must("subscribe", json!({ "channel": channel })).await;
+    follower.subscribe(&channel).await;
+    witness.subscribe(&channel).await;
     let path = format!("/api/v1/teams/{team}/members");
-    let removed = ann.send(Method::DELETE, &format!("{path}/bob"), &Value::Null).await.expect("an answer");
+    let removed = ann.delete(&format!("{path}/bob")).await;
     assert_eq!(removed.0, StatusCode::NO_CONTENT);
     is_out(&mut bob, &ann, &mut witness, room).await;
 
-    assert_eq!(follower.event("team-member-remove").await.expect("told why")["data"]["user"], "bob");
-    assert_eq!(follower.event("unsubscribed").await.expect("it is told")["channel"], channel);
-    let added = ann.send(Method::PUT, &format!("{path}/dan"), &Value::Null).await.expect("an answer");
+    assert_eq!(follower.event("team-member-remove").await.user(), "bob");
+    assert_eq!(follower.event("unsubscribed").await.channel, channel);
+    let added = ann.put(&format!("{path}/dan"), Value::Null).await;
     assert_eq!(added.0, StatusCode::NO_CONTENT);
-    while witness.event("team-member-add").await.expect("the witness stays")["data"]["user"] != "dan" {}
-    let rest = follower.so_far().await;
-    assert!(rest.iter().all(|push| push["channel"] != channel), "{rest:?}");
-    let answer = follower.act("subscribe", json!({ "channel": channel })).await.expect("open");
-    assert_eq!(answer["response_status"], 404, "{answer}");
+    while witness.event("team-member-add").await.user() != "dan" {}
+    let rest = follower.pushes_until_pong().await;
+    assert!(rest.iter().all(|push| push.channel != channel), "{rest:?}");
+    let answer = follower.act("subscribe", json!({ "channel": channel })).await;
+    assert_eq!(answer.status, 404, "{answer}");
 }
 
 /// An admin's socket continues with a token of an ordinary person.
@@ -102,45 +102,45 @@ async fn newer_token_with_fewer_rights_ends_subscriptions() {
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["eve"] })).await;
     let team = format!("team-{}", team["id"]);
     let private = make(&ann, json!({ "name": "board", "private": true, "users": ["eve"] })).await;
-    let public = ann.make_room("general").await;
+    let public = ann.create_room("general").await;
     let mut witness = join(&cluster, 0, "eve", private).await;
     let mut admins = Vec::new();
     for _ in 0..2 {
         let token = sign(&json!({ "user_id": "carl", "is_admin": true }));
         let mut carl = Socket::open(&cluster.fanout[0].address(), &token).await.expect("it opens");
         for room in [private, public] {
-            carl.must("join_room", json!({ "room_pk": room })).await;
+            carl.join_room(room).await;
         }
-        carl.must("subscribe", json!({ "channel": team })).await;
+        carl.subscribe(&team).await;
         admins.push(carl);
     }
     let token = sign(&json!({ "user_id": "carl" }));
-    admins[0].must("authenticate", json!({ "token": token })).await;
+    admins[0].act_ok("authenticate", json!({ "token": token })).await;
     let mut out = Vec::new();
     for _ in 0..2 {
-        let push = admins[0].event("unsubscribed").await.expect("it is told");
-        out.push(push["channel"].as_str().expect("a channel").to_owned());
+        let push = admins[0].event("unsubscribed").await;
+        out.push(push.channel);
     }
     out.sort();
     assert_eq!(out, [format!("room-{private}"), team]);
-    let id = ann.say(private, "among us").await;
-    while witness.event("chat-message").await.expect("the witness stays")["id"] != id {}
-    let rest = admins[0].so_far().await;
-    assert!(rest.iter().all(|push| push["event"] != "chat-message"), "{rest:?}");
-    assert_eq!(admins[1].event("chat-message").await.expect("still an admin")["id"], id);
-    let id = ann.say(public, "to all").await;
-    assert_eq!(admins[0].event("chat-message").await.expect("a public room")["id"], id);
+    let id = ann.send_message(private, "among us").await;
+    while witness.event("chat-message").await.id() != id {}
+    let rest = admins[0].pushes_until_pong().await;
+    assert!(rest.iter().all(|push| push.event != "chat-message"), "{rest:?}");
+    assert_eq!(admins[1].event("chat-message").await.id(), id);
+    let id = ann.send_message(public, "to all").await;
+    assert_eq!(admins[0].event("chat-message").await.id(), id);
 }
 
 #[tokio::test]
 async fn room_made_private_keeps_only_its_members() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("open").await;
+    let room = ann.create_room("open").await;
     let mut witness = join(&cluster, 0, "ann", room).await;
     let mut bob = join(&cluster, 0, "bob", room).await;
     let path = paths::room(room);
-    let (status, body) = ann.send(Method::PATCH, &path, &json!({ "private": true })).await.expect("open");
+    let (status, body) = ann.patch(&path, json!({ "private": true })).await;
     assert_eq!((status, &body["private"]), (StatusCode::OK, &json!(true)), "{body}");
     is_out(&mut bob, &ann, &mut witness, room).await;
 }
@@ -149,17 +149,17 @@ async fn room_made_private_keeps_only_its_members() {
 async fn closed_room_is_left_by_everyone() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("open").await;
+    let room = ann.create_room("open").await;
     let mut bob = join(&cluster, 0, "bob", room).await;
     let path = paths::room(room);
-    let (status, _) = ann.send(Method::DELETE, &path, &Value::Null).await.expect("an answer");
+    let (status, _) = ann.delete(&path).await;
     assert_eq!(status, StatusCode::NO_CONTENT);
-    assert_eq!(bob.event("room-update").await.expect("told why")["data"]["closed"], true);
-    bob.event("unsubscribed").await.expect("it is told");
+    assert_eq!(bob.event("room-update").await.data["closed"], true);
+    bob.event("unsubscribed").await;
     let answer = bob.act("create_message", json!({ "room_pk": room, "msg_text": "hi" })).await;
-    assert_eq!(answer.expect("the socket is open")["response_status"], 409);
-    let answer = bob.act("join_room", json!({ "room_pk": room })).await.expect("open");
-    assert_eq!(answer["response_status"], 409, "{answer}");
+    assert_eq!(answer.status, 409, "{answer}");
+    let answer = bob.act("join_room", json!({ "room_pk": room })).await;
+    assert_eq!(answer.status, 409, "{answer}");
     let (status, room) = ann.get(&path).await;
     assert_eq!((status, &room["active"]), (StatusCode::OK, &json!(false)), "{room}");
 }
@@ -178,7 +178,7 @@ async fn removals_that_no_event_told_end_within_a_minute_in_every_room() {
     let (mut witness, mut bob) = (cluster.socket(0, "eve").await, cluster.socket(0, "bob").await);
     for room in &rooms {
         for socket in [&mut witness, &mut bob] {
-            socket.must("join_room", json!({ "room_pk": room })).await;
+            socket.join_room(*room).await;
         }
     }
     // As if all word of the removals had been lost.
@@ -188,14 +188,14 @@ async fn removals_that_no_event_told_end_within_a_minute_in_every_room() {
     let began = Instant::now();
     let mut ended = HashSet::new();
     while ended.len() < ROOMS {
-        let push = bob.event("unsubscribed").await.expect("a push");
-        ended.insert(push["channel"].as_str().expect("a channel").to_owned());
+        let push = bob.event("unsubscribed").await;
+        ended.insert(push.channel);
     }
     assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
     for room in rooms {
-        let id = ann.say(room, "among ourselves").await;
-        while witness.event("chat-message").await.expect("members hear it")["id"] != id {}
+        let id = ann.send_message(room, "among ourselves").await;
+        while witness.event("chat-message").await.id() != id {}
     }
-    let rest = bob.so_far().await;
-    assert!(rest.iter().all(|push| push["event"] != "chat-message"), "{rest:?}");
+    let rest = bob.pushes_until_pong().await;
+    assert!(rest.iter().all(|push| push.event != "chat-message"), "{rest:?}");
 }

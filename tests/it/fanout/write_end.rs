@@ -19,7 +19,7 @@ const BEFORE: usize = 5;
 
 async fn join(cluster: &Cluster, node: usize, user: &str, room: u64) -> Socket {
     let mut socket = cluster.socket(node, user).await;
-    socket.must("join_room", json!({ "room_pk": room })).await;
+    socket.join_room(room).await;
     socket
 }
 
@@ -49,10 +49,10 @@ async fn write_over_socket(
     let mut stored = BTreeSet::new();
     loop {
         let body = json!({ "room_pk": room, "msg_text": "over a socket" });
-        let answer = socket.act("create_message", body).await.expect("the socket is open");
-        match answer["response_status"].as_u64() {
-            Some(201) => stored.insert(answer["data"]["id"].as_u64().expect("an id")),
-            Some(409) if answer["errors"] == json!(["This room is closed."]) => return stored,
+        let answer = socket.act("create_message", body).await;
+        match answer.status {
+            201 => stored.insert(answer.id()),
+            409 if answer.errors == ["This room is closed."] => return stored,
             _ => panic!("{answer}"),
         };
         if stored.len() == BEFORE {
@@ -65,10 +65,10 @@ async fn write_over_socket(
 async fn hear(mut socket: Socket) -> BTreeSet<u64> {
     let mut heard = BTreeSet::new();
     loop {
-        let push = socket.push().await.expect("the socket is open");
-        match push["event"].as_str() {
-            Some("chat-message") => drop(heard.insert(push["id"].as_u64().expect("an id"))),
-            Some("unsubscribed") => return heard,
+        let push = socket.push().await;
+        match &*push.event {
+            "chat-message" => drop(heard.insert(push.id())),
+            "unsubscribed" => return heard,
             _ => {}
         }
     }
@@ -80,7 +80,7 @@ async fn messages_acknowledged_while_a_room_closes_reach_everybody() {
     let ann = cluster.rest(0, "ann");
     let pool = cluster.database.pool().await;
     for n in 0..ROOMS {
-        let room = ann.make_room(&format!("general {n}")).await;
+        let room = ann.create_room(&format!("general {n}")).await;
         let mut listeners = JoinSet::new();
         for node in 0..2 {
             let socket = join(&cluster, node, "listener", room).await;
@@ -100,7 +100,7 @@ async fn messages_acknowledged_while_a_room_closes_reach_everybody() {
         }
         let path = paths::room(room);
         let closer = cluster.rest(n % 2, "ann");
-        let (status, _) = closer.send(Method::DELETE, &path, &Value::Null).await.expect("an answer");
+        let (status, _) = closer.delete(&path).await;
         assert_eq!(status, StatusCode::NO_CONTENT);
         let acknowledged: BTreeSet<u64> = writers.join_all().await.into_iter().flatten().collect();
         for heard in listeners.join_all().await {
@@ -123,10 +123,10 @@ async fn socket_of_a_removed_person_may_not_write_once_the_removal_is_acknowledg
     let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let ann = cluster.rest(0, "ann");
     for n in 0..10 {
-        let room = ann.make_room("open").await;
+        let room = ann.create_room("open").await;
         let path = paths::room(room);
         let mut bob = join(&cluster, n % 2, "bob", room).await;
-        bob.must("create_message", json!({ "room_pk": room, "msg_text": "hi" })).await;
+        bob.send_message_to(room, "hi").await;
         let narrowed = if n % 2 == 0 {
             ann.send(Method::PATCH, &path, &json!({ "private": true })).await
         } else {
@@ -135,7 +135,7 @@ async fn socket_of_a_removed_person_may_not_write_once_the_removal_is_acknowledg
         assert!(narrowed.expect("an answer").0.is_success());
         let answer = bob.act("create_message", json!({ "room_pk": room, "msg_text": "late" })).await;
         let status = if n % 2 == 0 { 404 } else { 409 };
-        assert_eq!(answer.expect("the socket is open")["response_status"], status);
+        assert_eq!(answer.status, status, "{answer}");
         let (_, page) = ann.get(&format!("{path}/messages")).await;
         let texts = page["results"].as_array().expect("a list").len();
         assert_eq!(texts, 1, "{page}");
@@ -146,15 +146,15 @@ async fn socket_of_a_removed_person_may_not_write_once_the_removal_is_acknowledg
 async fn messages_behind_a_closing_are_left_out_by_a_later_persister() {
     let mut cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("open").await;
-    let id = ann.say(room, "before").await;
+    let room = ann.create_room("open").await;
+    let id = ann.send_message(room, "before").await;
     let path = paths::room(room);
-    let (status, _) = ann.send(Method::DELETE, &path, &Value::Null).await.expect("an answer");
+    let (status, _) = ann.delete(&path).await;
     assert_eq!(status, StatusCode::NO_CONTENT, "Postgres has it");
     cluster.persister[0].kill9();
     // As a node that looked at the room before it was closed.
-    let log = cluster.log(service::nats::BrokerUser::Api).await;
-    let shard = cluster.shard(room).await;
+    let log = cluster.jetstream(service::nats::BrokerUser::Api).await;
+    let shard = cluster.shard_of(room).await;
     let subject = format!("chat.{shard}.room.{room}.chat-message");
     let payload = json!({
         "message": "behind", "room": room, "user": "ann", "created_at": "2026-11-21T08:51:26.593514Z",
@@ -162,7 +162,7 @@ async fn messages_behind_a_closing_are_left_out_by_a_later_persister() {
     let ack = log.publish(subject, payload.to_string().into()).await.expect("sent");
     ack.await.expect("stored");
     cluster.persister[0].restart();
-    cluster.ready().await;
+    cluster.wait_until_ready().await;
     let (status, page) = ann.get(&format!("{path}/messages")).await;
     assert_eq!(status, StatusCode::OK, "{page}");
     let ids: Vec<_> = page["results"].as_array().expect("a list").iter().map(|one| &one["id"]).collect();

@@ -7,13 +7,14 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use reqwest::{Method, StatusCode};
-use serde_json::{Value, json};
+use reqwest::StatusCode;
+use serde_json::json;
 use tests::paths;
 use tests::{
     client::{Rest, Socket},
-    cluster::{Cluster, Link, Size, token},
+    cluster::{Cluster, ProxiedConnection, Size, token},
     eventually,
+    native::Subscription,
     proxy::Proxy,
 };
 
@@ -25,22 +26,22 @@ const HALF_OPEN: Duration = Duration::from_secs(60);
 async fn say(rest: &Rest, room: u64, count: usize) -> Vec<u64> {
     let mut ids = Vec::new();
     for n in 0..count {
-        ids.push(rest.say(room, &n.to_string()).await);
+        ids.push(rest.send_message(room, &n.to_string()).await);
     }
     ids
 }
 
 #[tokio::test]
 async fn fanout_cut_from_the_broker_heals() {
-    let cluster = Cluster::start_linked(Size::default(), Link::Broker("fanout")).await;
+    let cluster = Cluster::start_with_proxies(Size::default(), ProxiedConnection::Broker("fanout")).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let mut socket = follow(&cluster, room).await;
     let mut sent = say(&ann, room, 5).await;
     for _ in 0..3 {
-        cluster.fanout[0].link().cut();
+        cluster.fanout[0].proxy().cut();
         sent.extend(say(&ann, room, 20).await);
-        cluster.fanout[0].link().restore();
+        cluster.fanout[0].proxy().restore();
         sent.extend(say(&ann, room, 5).await);
     }
     assert_eq!(pushed(&mut socket, sent.len()).await, sent, "the same socket all along");
@@ -48,28 +49,28 @@ async fn fanout_cut_from_the_broker_heals() {
 
 #[tokio::test]
 async fn edits_while_fanout_is_cut_off_are_pushed_before_later_messages() {
-    let cluster = Cluster::start_linked(Size::default(), Link::Broker("fanout")).await;
+    let cluster = Cluster::start_with_proxies(Size::default(), ProxiedConnection::Broker("fanout")).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let mut socket = follow(&cluster, room).await;
-    let message = ann.say(room, "hello").await;
+    let message = ann.send_message(room, "hello").await;
     let path = paths::message(room, message);
     let mut expected = vec!["chat-message"];
     for round in 0..5 {
-        cluster.fanout[0].link().cut();
+        cluster.fanout[0].proxy().cut();
         let edit = json!({ "message": round.to_string() });
-        let (status, problem) = ann.send(Method::PATCH, &path, &edit).await.expect("the node answers");
+        let (status, problem) = ann.patch(&path, edit).await;
         assert_eq!(status, StatusCode::OK, "{problem}");
-        cluster.fanout[0].link().restore();
+        cluster.fanout[0].proxy().restore();
         say(&ann, room, 10).await;
         expected.push("message-edit");
         expected.extend(["chat-message"; 10]);
     }
     let mut pushed = Vec::new();
     while pushed.len() < expected.len() {
-        let push = socket.push().await.expect("the same socket all along");
-        if push["id"].is_u64() && push["channel"] == format!("room-{room}") {
-            pushed.push(push["event"].as_str().expect("a name").to_owned());
+        let push = socket.push().await;
+        if push.has_id() && push.channel == format!("room-{room}") {
+            pushed.push(push.event);
         }
     }
     assert_eq!(pushed, expected);
@@ -77,12 +78,12 @@ async fn edits_while_fanout_is_cut_off_are_pushed_before_later_messages() {
 
 #[tokio::test]
 async fn fanout_with_a_half_open_link_to_the_broker_heals() {
-    let cluster = Cluster::start_linked(Size::default(), Link::Broker("fanout")).await;
+    let cluster = Cluster::start_with_proxies(Size::default(), ProxiedConnection::Broker("fanout")).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let mut socket = follow(&cluster, room).await;
     let mut sent = say(&ann, room, 5).await;
-    let link = cluster.fanout[0].link();
+    let link = cluster.fanout[0].proxy();
     link.stall();
     // Its pings go unanswered: it gives the link up, and tries another one.
     let (said, ()) = tokio::join!(say(&ann, room, 20), link.connected());
@@ -94,9 +95,9 @@ async fn fanout_with_a_half_open_link_to_the_broker_heals() {
 
 #[tokio::test]
 async fn message_that_api_refuses_is_never_stored() {
-    let cluster = Cluster::start_linked(Size::default(), Link::Broker("api")).await;
+    let cluster = Cluster::start_with_proxies(Size::default(), ProxiedConnection::Broker("api")).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let path = paths::messages(room);
     let send = |text: String| {
         let (ann, path) = (ann.clone(), path.clone());
@@ -104,7 +105,7 @@ async fn message_that_api_refuses_is_never_stored() {
     };
     let (mut stored, mut unknown, mut refused) = (BTreeSet::new(), BTreeSet::new(), 0);
     for round in 0..3 {
-        cluster.api[0].link().cut();
+        cluster.api[0].proxy().cut();
         for n in 0..20 {
             let text = format!("{round}.{n}");
             let (status, problem) = send(text.clone()).await;
@@ -116,7 +117,7 @@ async fn message_that_api_refuses_is_never_stored() {
                 _ => panic!("{problem}"),
             }
         }
-        cluster.api[0].link().restore();
+        cluster.api[0].proxy().restore();
         let text = format!("{round}");
         eventually("api stores again", || async {
             let (status, message) = send(text.clone()).await;
@@ -147,12 +148,13 @@ async fn message_that_api_refuses_is_never_stored() {
 #[tokio::test]
 async fn persister_cut_from_postgres_writes_every_event_once() {
     const COUNT: usize = 300;
-    let cluster = Cluster::start_linked(Size::default(), Link::Database("persister")).await;
+    let cluster =
+        Cluster::start_with_proxies(Size::default(), ProxiedConnection::Database("persister")).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let mut socket = follow(&cluster, room).await;
     let sending = tokio::spawn(send_until_acknowledged(ann, room, COUNT));
-    let link = cluster.persister[0].link();
+    let link = cluster.persister[0].proxy();
     for _ in 0..3 {
         pushed(&mut socket, COUNT / 10).await;
         link.cut();
@@ -165,12 +167,17 @@ async fn persister_cut_from_postgres_writes_every_event_once() {
 }
 
 /// Reads until it has all messages, and resumes whenever it is closed; returns how often it resumed.
-async fn read_all(mut socket: Socket, node: &str, at: &Value, sent: &[u64]) -> usize {
+async fn read_all(
+    mut socket: Socket,
+    node: &str,
+    (channel, at): (&str, Subscription),
+    sent: &[u64],
+) -> usize {
     let (mut seen, mut resumes, mut had) = (Vec::new(), 0, 0);
     while seen.len() < sent.len() {
-        let error = match socket.event("chat-message").await {
+        let error = match socket.try_event("chat-message").await {
             Ok(push) => {
-                seen.push(push["id"].as_u64().expect("an id"));
+                seen.push(push.id());
                 continue;
             }
             // Where the goodbye could not be written in time, the connection just ends.
@@ -185,11 +192,11 @@ async fn read_all(mut socket: Socket, node: &str, at: &Value, sent: &[u64]) -> u
         );
         (resumes, had) = (resumes + 1, seen.len());
         socket = Socket::open(node, &token("bob")).await.expect("the node takes sockets");
-        let since = seen.last().map_or_else(|| at["id"].clone(), |id| json!(id));
-        let frame = json!({ "channel": at["channel"], "since": since, "epoch": at["epoch"] });
+        let since = seen.last().copied().unwrap_or(at.id);
+        let frame = json!({ "channel": channel, "since": since, "epoch": at.epoch });
         // Too slow again, it is closed again: what it has got by then counts.
-        if let Ok(answer) = socket.act("subscribe", frame).await {
-            assert_eq!(answer["data"]["recovered"], true, "{answer}");
+        if let Ok(answer) = socket.try_act("subscribe", frame).await {
+            assert_eq!(answer.data["recovered"], true, "{answer}");
         }
     }
     assert_eq!(seen, sent);
@@ -200,17 +207,18 @@ async fn read_all(mut socket: Socket, node: &str, at: &Value, sent: &[u64]) -> u
 async fn slow_client_is_closed_and_resumes() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let node = cluster.fanout[0].address();
     let link = Proxy::start(node.parse().expect("an address")).await;
     let mut socket = Socket::open(&link.address(), &token("bob")).await.expect("the node takes sockets");
-    let at = socket.must("subscribe", json!({ "channel": format!("room-{room}") })).await;
+    let channel = format!("room-{room}");
+    let at = socket.subscribe(&channel).await;
     link.slow(1_000);
     // Until it is more than the node holds for it, and both kernels.
     let text = "大".repeat(16_000);
     let mut sent = Vec::new();
     loop {
-        sent.push(ann.say(room, &text).await);
+        sent.push(ann.send_message(room, &text).await);
         let metrics = cluster.fanout[0].metrics().await;
         if metrics.contains("roomcast_socket_closes_total{reason=\"slow_consumer\"} 1") {
             break;
@@ -219,10 +227,10 @@ async fn slow_client_is_closed_and_resumes() {
     }
     // What it missed is more than waits for a socket at a time.
     for _ in 0..20 {
-        sent.push(ann.say(room, &text).await);
+        sent.push(ann.send_message(room, &text).await);
     }
     link.restore();
-    assert!(read_all(socket, &node, &at, &sent).await > 0);
+    assert!(read_all(socket, &node, (&channel, at), &sent).await > 0);
 }
 
 #[tokio::test]
@@ -230,7 +238,7 @@ async fn half_open_socket_is_closed() {
     let cluster = Cluster::start(Size::default()).await;
     let link = Proxy::start(cluster.fanout[0].address().parse().expect("an address")).await;
     let mut socket = Socket::open(&link.address(), &token("bob")).await.expect("the node takes sockets");
-    socket.so_far().await;
+    socket.pushes_until_pong().await;
     let began = Instant::now();
     link.stall();
     eventually("the node gives it up", || async {
@@ -243,13 +251,13 @@ async fn half_open_socket_is_closed() {
 
 #[tokio::test]
 async fn api_gives_up_a_silent_database_and_recovers_when_it_answers() {
-    let mut cluster = Cluster::start_linked(Size::default(), Link::Database("api")).await;
+    let mut cluster = Cluster::start_with_proxies(Size::default(), ProxiedConnection::Database("api")).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let path = paths::participants(room);
     let many = || join_all((0..20).map(|_| ann.get(&path)));
     assert!(many().await.iter().all(|(status, _)| status.is_success()));
-    cluster.api[0].link().stall();
+    cluster.api[0].proxy().stall();
     for (status, problem) in many().await {
         assert_eq!((status.as_u16(), &problem["code"]), (503, &json!("unavailable")), "{problem}");
     }
@@ -267,9 +275,9 @@ async fn api_gives_up_a_silent_database_and_recovers_when_it_answers() {
             .any(|line| line.starts_with("roomcast_database_given_up_total ") && !line.ends_with(" 0")),
         "{metrics}"
     );
-    cluster.api[0].link().restore();
+    cluster.api[0].proxy().restore();
     for (status, answer) in many().await {
         assert!(status.is_success(), "{answer}");
     }
-    cluster.ready().await;
+    cluster.wait_until_ready().await;
 }

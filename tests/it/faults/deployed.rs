@@ -8,7 +8,6 @@ use std::{
 };
 
 use reqwest::StatusCode;
-use serde_json::{Value, json};
 use tests::paths;
 use tests::{
     client::{Rest, Socket},
@@ -90,7 +89,7 @@ fn command(data: &Folder, address: &str) -> Command {
 }
 
 /// Reads all messages of a room by pages of its history; `None` if a page is refused for now.
-async fn history(rest: &Rest, room: &Value) -> Option<Vec<String>> {
+async fn history(rest: &Rest, room: u64) -> Option<Vec<String>> {
     let (mut texts, mut next) = (Vec::new(), Some("0".to_owned()));
     while let Some(after) = next {
         let (status, page) = rest.get(&format!("{}?after={after}&limit=200", paths::messages(room))).await;
@@ -110,7 +109,7 @@ async fn deployed_cluster_survives_kills_of_each_process_under_load() {
     let cluster = Deployed::start().await;
     let rest = Rest::new(&cluster.address, &token("eve"));
     let mut eve = Socket::open(&cluster.address, &token("eve")).await.expect("HAProxy takes sockets");
-    eve.must("subscribe", json!({ "channel": "system" })).await;
+    eve.subscribe("system").await;
     let result = Folder::new();
     let run = cluster.data.path().join("run");
     let flags = ["--rooms", "2", "--sockets", "10", "--rate", "40", "--seconds", "10", "--reconnect"];
@@ -119,10 +118,10 @@ async fn deployed_cluster_survives_kills_of_each_process_under_load() {
 
     let mut rooms = Vec::new();
     while rooms.len() < 2 {
-        rooms.push(eve.event("chatroom").await.expect("its rooms are made")["data"]["id"].clone());
+        rooms.push(eve.event("chatroom").await.data_u64("id"));
     }
-    eve.must("subscribe", json!({ "channel": format!("room-{}", rooms[0]) })).await;
-    eve.event("chat-message").await.expect("all its sockets are open");
+    eve.subscribe_room(rooms[0]).await;
+    eve.event("chat-message").await;
     let victims = ["fanout-1", "api-1", "persister-1", "nats-1"];
     victims.iter().for_each(|name| cluster.tell("kill", name));
     victims.iter().for_each(|name| cluster.tell("start", name));
@@ -135,8 +134,8 @@ async fn deployed_cluster_survives_kills_of_each_process_under_load() {
     let acknowledged = usize::try_from(count("sent") - count("refused")).expect("a count");
     // The persister that took over may be behind still: then it is not known who may read.
     let stored = eventually("all that was acknowledged is stored", || async {
-        let mut stored = history(&rest, &rooms[0]).await?;
-        stored.extend(history(&rest, &rooms[1]).await?);
+        let mut stored = history(&rest, rooms[0]).await?;
+        stored.extend(history(&rest, rooms[1]).await?);
         (stored.len() >= acknowledged).then_some(stored)
     })
     .await;

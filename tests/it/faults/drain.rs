@@ -60,7 +60,7 @@ const ASKERS: usize = 24;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopping_api_node_answers_all_open_requests() {
     let mut cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
-    let room = cluster.rest(0, "ann").make_room("general").await;
+    let room = cluster.rest(0, "ann").create_room("general").await;
     let (stop, stopped) = watch::channel(false);
     let mut askers = Vec::new();
     for n in 0..ASKERS {
@@ -69,7 +69,7 @@ async fn stopping_api_node_answers_all_open_requests() {
         askers.push(tokio::spawn(async move {
             let mut asked = 0;
             while !*stopped.borrow() {
-                socket.must("current_room_info", json!({ "room_pk": room })).await;
+                socket.act_ok("current_room_info", json!({ "room_pk": room })).await;
                 asked += 1;
             }
             asked
@@ -81,7 +81,7 @@ async fn stopping_api_node_answers_all_open_requests() {
         let (status, mut node) = ended.expect("it stops");
         assert_eq!(status.code(), Some(0), "{}", node.tail());
         node.restart();
-        node.ready().await;
+        node.wait_until_ready().await;
         cluster.api.insert(n, node);
     }
     stop.send_replace(true);

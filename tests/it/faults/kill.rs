@@ -43,14 +43,14 @@ pub(super) async fn rows(cluster: &Cluster, room: u64, count: usize) -> Vec<u64>
 pub(super) async fn pushed(socket: &mut Socket, count: usize) -> Vec<u64> {
     let mut ids = Vec::new();
     while ids.len() < count {
-        ids.push(socket.event("chat-message").await.expect("a push")["id"].as_u64().expect("an id"));
+        ids.push(socket.event("chat-message").await.id());
     }
     ids
 }
 
 pub(super) async fn follow(cluster: &Cluster, room: u64) -> Socket {
     let mut socket = cluster.socket(0, "bob").await;
-    socket.must("subscribe", json!({ "channel": format!("room-{room}") })).await;
+    socket.subscribe_room(room).await;
     socket
 }
 
@@ -60,7 +60,7 @@ const COUNT: usize = 300;
 async fn messages_survive_kills_of_the_persister() {
     let mut cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let mut socket = follow(&cluster, room).await;
     let sending = tokio::spawn(send_until_acknowledged(ann, room, COUNT));
     for _ in 0..3 {
@@ -77,21 +77,21 @@ async fn messages_survive_kills_of_the_persister() {
 async fn standby_persister_takes_over() {
     let mut cluster = Cluster::start(Size { persister: 2, ..Size::default() }).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     // Whichever of the two works: both are killed, one after the other.
     for n in 0..2 {
         cluster.persister[n].kill9();
-        ann.say(room, "hello").await;
+        ann.send_message(room, "hello").await;
         rows(&cluster, room, n + 1).await;
         cluster.persister[n].restart();
-        cluster.persister[n].ready().await;
+        cluster.persister[n].wait_until_ready().await;
     }
 }
 
 #[tokio::test]
 async fn messages_survive_kills_of_an_api_node() {
     let mut cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
-    let room = cluster.rest(1, "ann").make_room("general").await;
+    let room = cluster.rest(1, "ann").create_room("general").await;
     let mut socket = follow(&cluster, room).await;
     let sending = tokio::spawn(send_until_acknowledged(cluster.rest(0, "ann"), room, COUNT));
     let mut seen = pushed(&mut socket, COUNT / 3).await;
@@ -107,7 +107,7 @@ async fn messages_survive_kills_of_an_api_node() {
 async fn sockets_resume_after_kills_of_a_fanout_node() {
     let mut cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let mut socket = follow(&cluster, room).await;
     let sending = tokio::spawn(send_until_acknowledged(ann, room, COUNT));
     let mut seen = pushed(&mut socket, COUNT / 3).await;
@@ -115,7 +115,7 @@ async fn sockets_resume_after_kills_of_a_fanout_node() {
     drop(socket);
     let mut socket = cluster.socket(1, "bob").await;
     let since = json!({ "channel": format!("room-{room}"), "since": seen.last() });
-    assert_eq!(socket.must("subscribe", since).await["recovered"], true);
+    assert_eq!(socket.act_ok("subscribe", since).await["recovered"], true);
     let sent: Vec<u64> = sending.await.expect("the sender ends").into_iter().collect();
     seen.extend(pushed(&mut socket, COUNT - seen.len()).await);
     assert_eq!(seen, sent);
@@ -125,7 +125,7 @@ async fn sockets_resume_after_kills_of_a_fanout_node() {
 async fn messages_survive_kills_of_the_broker() {
     let mut cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let mut socket = follow(&cluster, room).await;
     let sending = tokio::spawn(send_until_acknowledged(ann, room, COUNT));
     let mut seen = pushed(&mut socket, COUNT / 3).await;
@@ -142,14 +142,13 @@ async fn messages_survive_kills_of_the_broker() {
 async fn messages_survive_kills_of_postgres() {
     let mut postgres = Postgres::start();
     let cluster = Cluster::start_with(Size::default(), postgres.database(), &[]).await;
-    let room = cluster.rest(0, "ann").make_room("general").await;
+    let room = cluster.rest(0, "ann").create_room("general").await;
     let mut socket = cluster.socket(0, "ann").await;
-    socket.must("join_room", json!({ "room_pk": room })).await;
+    socket.join_room(room).await;
     postgres.kill9();
     let mut sent = Vec::new();
     for n in 0..20 {
-        let data = socket.must("create_message", json!({ "msg_text": n.to_string() })).await;
-        sent.push(data["id"].as_u64().expect("an id"));
+        sent.push(socket.send_message(&n.to_string()).await);
     }
     assert_eq!(pushed(&mut socket, 20).await, sent, "who is in a room goes on without Postgres");
     let (status, problem) = cluster.rest(0, "bob").get(&paths::messages(room)).await;

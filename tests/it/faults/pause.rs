@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tests::paths;
 use tests::{
     client::Rest,
-    cluster::{Cluster, Link, Size, sign},
+    cluster::{Cluster, ProxiedConnection, Size, sign},
     eventually,
 };
 
@@ -17,14 +17,14 @@ const PAUSE: Duration = Duration::from_secs(6);
 #[tokio::test]
 async fn write_paused_beyond_its_deadline_stores_nothing() {
     let size = Size { api: 2, ..Size::default() };
-    let cluster = Cluster::start_linked(size, Link::Database("api")).await;
+    let cluster = Cluster::start_with_proxies(size, ProxiedConnection::Database("api")).await;
     let (paused, ann) = (cluster.rest(0, "ann"), cluster.rest(1, "ann"));
     // Of what is made here the first node has looked at nothing: each write begins with a question to Postgres.
     let (_, room) = ann.post(paths::ROOMS, json!({ "name": "r", "private": true, "users": ["bob"] })).await;
     let room = room["id"].as_u64().expect("an id");
     let mut ids = Vec::new();
     for n in 0..3 {
-        ids.push(ann.say(room, &n.to_string()).await);
+        ids.push(ann.send_message(room, &n.to_string()).await);
     }
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew" })).await;
     let (_, pair) = ann.post("/room/add", json!({ "owner": "ann", "abonent": "bob" })).await;
@@ -47,8 +47,8 @@ async fn write_paused_beyond_its_deadline_stores_nothing() {
         (Method::GET, format!("/room/select/{pair}"), Value::Null),
         (Method::GET, format!("/room/stop/{pair}"), Value::Null),
     ];
-    let before = cluster.stored().await;
-    let link = cluster.api[0].link();
+    let before = cluster.event_count().await;
+    let link = cluster.api[0].proxy();
     link.stall();
     let asked: Vec<_> = writes
         .iter()
@@ -83,7 +83,7 @@ async fn write_paused_beyond_its_deadline_stores_nothing() {
         assert_ne!(answer["code"], "outcome_unknown", "{method} {path}: nothing was tried");
     }
     let _answered = learned.await.expect("no panic");
-    assert_eq!(cluster.stored().await, before, "nothing old was stored");
+    assert_eq!(cluster.event_count().await, before, "nothing old was stored");
     let (_, page) = ann.get(&format!("{path}/messages")).await;
     assert_eq!(page, history);
 }

@@ -47,9 +47,9 @@ async fn cluster_of_three_survives_kills_of_each_server() {
     if !nats::has_safe_clusters() {
         return is_refused().await;
     }
-    let mut cluster = Cluster::start_on_three(Size { fanout: 2, ..Size::default() }).await;
+    let mut cluster = Cluster::start_on_broker_cluster(Size { fanout: 2, ..Size::default() }).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let mut socket = follow(&cluster, room).await;
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let sending = tokio::spawn(send(ann, room, stopped));
@@ -60,7 +60,7 @@ async fn cluster_of_three_survives_kills_of_each_server() {
         seen.extend(pushed(&mut socket, 50).await);
         cluster.nats.restart_server(n);
         seen.extend(pushed(&mut socket, 200).await);
-        cluster.ready().await;
+        cluster.wait_until_ready().await;
     }
     stop.send(()).expect("it sends");
     let (sent, longest) = sending.await.expect("the sender ends");

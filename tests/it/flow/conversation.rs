@@ -90,7 +90,7 @@ async fn ten_thousand_messages_arrive_once_while_processes_die() {
     let ann = cluster.rest(0, "ann");
     let mut rooms = Vec::new();
     for n in 0..ROOMS {
-        rooms.push(ann.make_room(&format!("room {n}")).await);
+        rooms.push(ann.create_room(&format!("room {n}")).await);
     }
     let mut clients = Clients::start(&cluster, &rooms).await;
     // All readers follow before the first message: each has to see every one.

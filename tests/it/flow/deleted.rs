@@ -1,7 +1,7 @@
 //! Tests that a deleted message can't be read on any node from the acknowledgement on.
 
-use reqwest::{Method, StatusCode};
-use serde_json::{Value, json};
+use reqwest::StatusCode;
+use serde_json::json;
 use service::nats::BrokerUser;
 use tests::paths;
 use tests::{
@@ -14,25 +14,25 @@ use tests::{
 async fn deleted_message_is_not_edited_or_deleted_again_on_any_node() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let nodes = [cluster.rest(0, "ann"), cluster.rest(1, "ann")];
-    let room = nodes[0].make_room("general").await;
+    let room = nodes[0].create_room("general").await;
     let mut socket = cluster.socket(0, "ann").await;
-    socket.must("join_room", json!({ "room_pk": room })).await;
+    socket.join_room(room).await;
     let path = |id: u64| paths::message(room, id);
     let edit = async |rest: &Rest, id: u64| {
         let body = json!({ "message": "new" });
-        let (status, answer) = rest.send(Method::PATCH, &path(id), &body).await.expect("an answer");
+        let (status, answer) = rest.patch(&path(id), body).await;
         (status.as_u16(), answer["code"].as_str().unwrap_or("").to_owned())
     };
     let delete = async |rest: &Rest, id: u64| {
-        let (status, answer) = rest.send(Method::DELETE, &path(id), &Value::Null).await.expect("an answer");
+        let (status, answer) = rest.delete(&path(id)).await;
         (status.as_u16(), answer["code"].as_str().unwrap_or("").to_owned())
     };
     let mut ids = Vec::new();
     for n in 0..3 {
-        ids.push(nodes[0].say(room, &n.to_string()).await);
+        ids.push(nodes[0].send_message(room, &n.to_string()).await);
     }
-    let shard = cluster.shard(room).await;
-    let log = cluster.log(BrokerUser::Api).await;
+    let shard = cluster.shard_of(room).await;
+    let log = cluster.jetstream(BrokerUser::Api).await;
     let last = async || log::state(&log, shard).await.expect("a leader").last;
     let gone = (404, "not_found".to_owned());
     // Postgres has the messages, and nothing that comes.
@@ -49,7 +49,7 @@ async fn deleted_message_is_not_edited_or_deleted_again_on_any_node() {
         assert_eq!(delete(node, ids[0]).await, gone);
     }
     let frame = json!({ "room_pk": room, "msg_id": ids[0], "edited_msg_text": "new" });
-    assert_eq!(socket.act("edit_message", frame).await.expect("open")["response_status"], 404);
+    assert_eq!(socket.act("edit_message", frame).await.status, 404);
     assert_eq!(last().await, stored, "nothing was stored");
     assert_eq!(delete(&nodes[1], ids[1]).await.0, 204);
     let stored = last().await;
@@ -67,9 +67,8 @@ async fn deleted_message_is_not_edited_or_deleted_again_on_any_node() {
         assert_eq!(edit(node, ids[1]).await, gone);
     }
     assert_eq!(last().await, stored, "nothing was stored");
-    let (status, edited) =
-        nodes[1].send(Method::PATCH, &path(ids[2]), &json!({ "message": "new" })).await.expect("an answer");
+    let (status, edited) = nodes[1].patch(&path(ids[2]), json!({ "message": "new" })).await;
     assert_eq!((status, &edited["message"]), (StatusCode::OK, &json!("new")));
-    let pushed = socket.event("message-edit").await.expect("a push");
-    assert_eq!(pushed["data"]["message_id"], ids[2], "the only edit that was stored");
+    let pushed = socket.event("message-edit").await;
+    assert_eq!(pushed.data["message_id"], ids[2], "the only edit that was stored");
 }

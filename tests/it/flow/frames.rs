@@ -6,10 +6,10 @@ use tests::cluster::{Cluster, Size};
 #[tokio::test]
 async fn frame_that_api_can_not_read_is_answered_with_its_action() {
     let cluster = Cluster::start(Size::default()).await;
-    let room = cluster.rest(0, "ann").make_room("general").await;
+    let room = cluster.rest(0, "ann").create_room("general").await;
     let mut socket = cluster.socket(0, "ann").await;
-    socket.must("join_room", json!({ "room_pk": room })).await;
-    socket.event("participant-join").await.expect("a push");
+    socket.join_room(room).await;
+    socket.event("participant-join").await;
     for (action, body, error) in [
         ("join_room", json!({ "room_pk": "one" }), "room_pk"),
         ("join_room", json!({ "room_pk": -1 }), "room_pk"),
@@ -25,16 +25,14 @@ async fn frame_that_api_can_not_read_is_answered_with_its_action() {
         ("delete_messages", json!({ "msg_id_list": 1 }), "msg_id_list"),
         ("leave_room", json!({ "room_pk": room + 1 }), "room_pk"),
     ] {
-        let answer = socket.act(action, body.clone()).await.expect("open");
-        assert_eq!((&answer["response_status"], &answer["data"]), (&json!(400), &Value::Null), "{body}");
-        assert_eq!(answer["action"], action);
-        let errors = answer["errors"].as_array().expect("a list");
-        assert_eq!(errors.len(), 1);
-        assert!(errors[0].as_str().is_some_and(|text| text.contains(error)), "{action} {body}: {errors:?}");
+        let answer = socket.act(action, body.clone()).await;
+        assert_eq!((answer.status, &answer.data), (400, &Value::Null), "{body}");
+        assert_eq!(answer.action, action);
+        assert!(answer.refusal().1.contains(error), "{action} {body}: {answer}");
     }
-    socket.must("create_message", json!({ "msg_text": "still here" })).await;
-    let push = socket.event("chat-message").await.expect("a push");
-    assert_eq!(push["data"]["message"], "still here", "nothing that was refused is there");
+    socket.send_message("still here").await;
+    let push = socket.event("chat-message").await;
+    assert_eq!(push.message(), "still here", "nothing that was refused is there");
 }
 
 #[tokio::test]
@@ -66,5 +64,5 @@ async fn frame_without_action_is_answered_without_action() {
         assert_eq!(answer["errors"].as_array().map(Vec::len), Some(1), "{text}: {answer}");
         assert_eq!((&answer["data"], &answer["request_id"]), (&Value::Null, &Value::Null), "{text}");
     }
-    assert_eq!(socket.must("ping", json!({})).await, json!({}));
+    assert_eq!(socket.act_ok("ping", json!({})).await, json!({}));
 }

@@ -1,6 +1,5 @@
 //! Tests pages of history: without gaps, and with every message that was acknowledged before.
 
-use reqwest::Method;
 use serde_json::{Value, json};
 use tests::cluster::{Cluster, Size};
 use tests::paths;
@@ -13,10 +12,10 @@ fn ids(page: &Value) -> Vec<u64> {
 async fn history_pages_meet_without_gap_or_repeat() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let mut all = Vec::new();
     for n in 0..25 {
-        all.push(ann.say(room, &n.to_string()).await);
+        all.push(ann.send_message(room, &n.to_string()).await);
     }
     let path = format!("{}?limit=10", paths::messages(room));
     let (_, last) = ann.get(&path).await;
@@ -32,8 +31,8 @@ async fn history_pages_meet_without_gap_or_repeat() {
 async fn page_with_the_last_entries_has_no_next() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
-    let all = [ann.say(room, "one").await, ann.say(room, "two").await];
+    let room = ann.create_room("general").await;
+    let all = [ann.send_message(room, "one").await, ann.send_message(room, "two").await];
     for order in ["", "&after=0", "&changed_after=0"] {
         let (_, page) = ann.get(&format!("{}?limit=2{order}", paths::messages(room))).await;
         assert_eq!((ids(&page), &page["next"]), (all.to_vec(), &Value::Null), "{order}");
@@ -44,10 +43,10 @@ async fn page_with_the_last_entries_has_no_next() {
 async fn read_includes_messages_acknowledged_before_on_another_node() {
     let cluster = Cluster::start(Size { api: 2, fanout: 1, persister: 1 }).await;
     let (writer, reader) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
-    let room = writer.make_room("general").await;
+    let room = writer.create_room("general").await;
     let path = paths::messages(room);
     for n in 0..20 {
-        let id = writer.say(room, &n.to_string()).await;
+        let id = writer.send_message(room, &n.to_string()).await;
         let (_, page) = reader.get(&path).await;
         assert_eq!(ids(&page).last(), Some(&id));
     }
@@ -57,17 +56,17 @@ async fn read_includes_messages_acknowledged_before_on_another_node() {
 async fn read_includes_changes_acknowledged_before_on_another_node() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (writer, reader) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
-    let room = writer.make_room("general").await;
+    let room = writer.create_room("general").await;
     let path = paths::messages(room);
     // A socket is answered when the log has it: nothing but the read waits for Postgres.
     let mut socket = cluster.socket(0, "ann").await;
     for n in 0..20 {
-        let id = writer.say(room, "as it was").await;
+        let id = writer.send_message(room, "as it was").await;
         let edit = json!({ "room_pk": room, "msg_id": id, "edited_msg_text": n.to_string() });
-        socket.must("edit_message", edit).await;
+        socket.act_ok("edit_message", edit).await;
         let (_, page) = reader.get(&path).await;
         assert_eq!(page["results"][0]["message"], n.to_string(), "{page}");
-        socket.must("delete_messages", json!({ "room_pk": room, "msg_id_list": [id] })).await;
+        socket.act_ok("delete_messages", json!({ "room_pk": room, "msg_id_list": [id] })).await;
         let (_, page) = reader.get(&format!("{path}?after={}", id - 1)).await;
         assert_eq!(ids(&page), [0; 0]);
     }
@@ -77,15 +76,13 @@ async fn read_includes_changes_acknowledged_before_on_another_node() {
 async fn history_shows_edits_and_deletions() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
-    let (kept, gone) = (ann.say(room, "helo").await, ann.say(room, "oops").await);
+    let room = ann.create_room("general").await;
+    let (kept, gone) = (ann.send_message(room, "helo").await, ann.send_message(room, "oops").await);
     let path = paths::messages(room);
     let edit = json!({ "message": "hello" });
-    let (status, edited) =
-        ann.send(Method::PATCH, &format!("{path}/{kept}"), &edit).await.expect("an answer");
+    let (status, edited) = ann.patch(&format!("{path}/{kept}"), edit).await;
     assert_eq!((status.as_u16(), &edited["message"]), (200, &json!("hello")));
-    let (status, _) =
-        ann.send(Method::DELETE, &format!("{path}/{gone}"), &Value::Null).await.expect("an answer");
+    let (status, _) = ann.delete(&format!("{path}/{gone}")).await;
     assert_eq!(status.as_u16(), 204);
     let (_, page) = ann.get(&path).await;
     assert_eq!(ids(&page), [kept]);

@@ -32,20 +32,20 @@ async fn send(rest: &Rest, room: u64, text: &str, key: &str) -> (u16, Value) {
 
 /// Makes the broker forget the shard's message ids, as it does after a minute.
 async fn forget_keys(cluster: &mut Cluster, shard: Shard) {
-    let jetstream: jetstream::Context = cluster.log(BrokerUser::Persister).await;
+    let jetstream: jetstream::Context = cluster.jetstream(BrokerUser::Persister).await;
     let last = log::state(&jetstream, shard).await.expect("a shard").last;
     log::purge_below(&jetstream, shard, last + 1).await.expect("purged");
     cluster.nats.kill9();
     cluster.nats.restart();
-    cluster.ready().await;
+    cluster.wait_until_ready().await;
 }
 
 #[tokio::test]
 async fn old_uuid_key_is_stored_once_after_the_broker_has_forgotten_it() {
     let mut cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
-    let (room, other) = (ann.make_room("general").await, ann.make_room("other").await);
-    let shard = cluster.shard(room).await;
+    let (room, other) = (ann.create_room("general").await, ann.create_room("other").await);
+    let shard = cluster.shard_of(room).await;
     let pool = cluster.database.pool().await;
     let (key, young, plain) = (aged(120, 1), aged(0, 2), "plain".to_owned());
     let mut first = Vec::new();
@@ -99,12 +99,12 @@ async fn old_uuid_key_is_stored_once_after_the_broker_has_forgotten_it() {
 async fn old_uuid_key_is_refused_and_not_stored_while_it_cannot_be_looked_up() {
     let mut cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     cluster.persister[0].kill9();
-    let said = ann.say(room, "not in Postgres").await;
+    let said = ann.send_message(room, "not in Postgres").await;
     let (status, problem) = send(&ann, room, "hello", &aged(120, 1)).await;
     assert_eq!((status, &problem["code"]), (503, &json!("unavailable")), "{problem}");
-    let jetstream = cluster.log(BrokerUser::Persister).await;
+    let jetstream = cluster.jetstream(BrokerUser::Persister).await;
     let shards = log::discover(&jetstream).await.expect("a log").shards;
     let subject = Channel::Room(RoomId(room)).log_subject(shards, EventName::ChatMessage, None);
     let last = log::last(&jetstream, &subject).await.expect("the log answers").expect("a message");

@@ -47,7 +47,7 @@ async fn pages(rest: &Rest, path: &str, cursor: &str) -> (Vec<u64>, usize) {
 async fn history(socket: &mut Socket, room: u64) -> (Vec<u64>, usize) {
     let (mut all, mut count, mut before) = (Vec::new(), 0, None::<u64>);
     loop {
-        let page = socket.must("history", json!({ "room_pk": room, "limit": 200, "before": before })).await;
+        let page = socket.act_ok("history", json!({ "room_pk": room, "limit": 200, "before": before })).await;
         assert!(page.to_string().len() <= SOCKET_MAX_BYTES);
         all.splice(0..0, ids(&page["results"], "id"));
         count += 1;
@@ -64,11 +64,11 @@ async fn pages_of_longest_texts_miss_nothing_in_history_changes_and_search() {
     let ann = cluster.rest(0, "ann");
     let mut socket = cluster.socket(0, "ann").await;
     for (character, messages) in [("ж", 30), ("\u{1}", 50)] {
-        let room = ann.make_room("long").await;
+        let room = ann.create_room("long").await;
         let text = format!("word {}", character.repeat(16_379));
         let mut sent = Vec::new();
         for _ in 0..messages {
-            sent.push(ann.say(room, &text).await);
+            sent.push(ann.send_message(room, &text).await);
         }
         let is_escaped = character == "\u{1}";
         let (found, count) = history(&mut socket, room).await;
@@ -101,7 +101,7 @@ async fn read_pipelined_answers_late(cluster: &Cluster, other: &mut Socket, room
         slow.send_text(&frame).await.expect("open");
     }
     for _ in 0..PIPELINED {
-        other.must("history", json!({ "room_pk": room, "limit": 200 })).await;
+        other.act_ok("history", json!({ "room_pk": room, "limit": 200 })).await;
     }
     for n in 0..PIPELINED {
         let answer = slow.next().await.unwrap_or_else(|error| panic!("after {n} answers: {error}"));
@@ -121,12 +121,12 @@ async fn lists_beyond_one_answer_say_so_and_come_in_pages() {
         made.insert(0, room["id"].as_u64().expect("an id"));
     }
     let mut socket = cluster.socket(0, "ann").await;
-    let refused = socket.act("list", json!({})).await.expect("open");
+    let refused = socket.act("list", json!({})).await;
     let detail = "The rooms do not fit into one answer: send limit, and then next of each answer as cursor.";
-    assert_eq!((&refused["response_status"], &refused["errors"]), (&json!(413), &json!([detail])));
+    assert_eq!(refused.refusal(), (413, detail));
     let (mut listed, mut cursor) = (Vec::new(), None::<String>);
     loop {
-        let page = socket.must("list", json!({ "limit": 200, "cursor": cursor })).await;
+        let page = socket.act_ok("list", json!({ "limit": 200, "cursor": cursor })).await;
         listed.extend(ids(&page["results"], "id"));
         cursor = page["next"].as_str().map(str::to_owned);
         if cursor.is_none() {
@@ -141,7 +141,7 @@ async fn lists_beyond_one_answer_say_so_and_come_in_pages() {
     let person = json!({
         "username": long, "email": long, "gender": long, "language": long, "account": long, "main_photo": long,
     });
-    let (status, answer) = rest.send(Method::PUT, "/api/v1/users/1", &person).await.expect("an answer");
+    let (status, answer) = rest.put("/api/v1/users/1", person).await;
     assert!(status.is_success(), "{answer}");
     let mut matches = Vec::new();
     for other in 10..22 {
@@ -150,13 +150,13 @@ async fn lists_beyond_one_answer_say_so_and_come_in_pages() {
         matches.insert(0, room["id"].as_u64().expect("an id"));
     }
     let mut admin = Socket::open_at(&address, "/ws/admin-chat/", &root).await.expect("an admin's socket");
-    let refused = admin.act("list", json!({})).await.expect("open");
+    let refused = admin.act("list", json!({})).await;
     let detail = "The rooms do not fit into one answer: give limit, and the last pk as before.";
-    assert_eq!((&refused["response_status"], &refused["errors"]), (&json!(413), &json!([detail])));
+    assert_eq!(refused.refusal(), (413, detail));
     let mut listed: Vec<u64> = Vec::new();
     loop {
         let before = listed.last().copied();
-        let part = ids(&admin.must("list", json!({ "limit": 100, "before": before })).await, "pk");
+        let part = ids(&admin.act_ok("list", json!({ "limit": 100, "before": before })).await, "pk");
         if part.is_empty() {
             break;
         }
@@ -168,20 +168,20 @@ async fn lists_beyond_one_answer_say_so_and_come_in_pages() {
 #[tokio::test]
 async fn first_join_counts_all_participants_beyond_one_reply() {
     let cluster = Cluster::start(Size::default()).await;
-    let room = cluster.rest(0, "ann").make_room("stadium").await;
+    let room = cluster.rest(0, "ann").create_room("stadium").await;
     let count = 14_000;
     let pool = cluster.database.pool().await;
     sqlx::query(
         "INSERT INTO participant (shard, room, user_id, incarnation, counter, present)
          SELECT $1, $2, lpad(n::text, 64, 'x'), 1 + n % 2, 1, true FROM generate_series(1, $3) n",
     )
-    .bind(cluster.shard(room).await.number())
+    .bind(cluster.shard_of(room).await.number())
     .bind(i64::try_from(room).expect("small"))
     .bind(count)
     .execute(&pool)
     .await
     .expect("the people of another node");
     let mut socket = cluster.socket(0, "bob").await;
-    let joined = socket.must("join_room", json!({ "room_pk": room })).await;
-    assert_eq!((&joined["participants"], &joined["count"]), (&Value::Null, &json!(count)));
+    let joined = socket.join_room(room).await;
+    assert_eq!((joined.participants, joined.count), (None, Some(14_000)));
 }

@@ -1,6 +1,6 @@
 //! Tests the way of a message: sent by any node, seen on all, once and in one order.
 
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
 use serde_json::json;
 use service::nats::BrokerUser;
 use tests::paths;
@@ -13,23 +13,23 @@ use tests::{
 async fn posted_message_reaches_sockets_of_every_node() {
     let cluster = Cluster::start(Size { api: 2, fanout: 2, persister: 1 }).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let mut sockets = [cluster.socket(0, "bob").await, cluster.socket(1, "cid").await];
     for socket in &mut sockets {
-        let data = socket.must("subscribe", json!({ "channel": format!("room-{room}") })).await;
+        let data = socket.act_ok("subscribe", json!({ "channel": format!("room-{room}") })).await;
         assert_eq!(data["channel"], format!("room-{room}"));
         assert_eq!(data["recovered"], true);
         assert!(data["epoch"].is_u64() && data["shard"].is_u64() && data["id"].is_u64(), "{data}");
     }
-    let id = ann.say(room, "hello").await;
+    let id = ann.send_message(room, "hello").await;
     for socket in &mut sockets {
-        let push = socket.event("chat-message").await.expect("a push");
-        assert_eq!(push["id"], id);
-        assert_eq!(push["channel"], format!("room-{room}"));
-        assert_eq!(push["data"]["message"], "hello");
-        assert_eq!(push["data"]["user"], "ann");
-        assert_eq!(push["data"]["room"], room);
-        assert!(push["data"]["created_at"].is_string());
+        let push = socket.event("chat-message").await;
+        assert_eq!(push.id(), id);
+        assert_eq!(push.channel, format!("room-{room}"));
+        assert_eq!(push.message(), "hello");
+        assert_eq!(push.user(), "ann");
+        assert_eq!(push.room(), room);
+        assert!(push.data["created_at"].is_string());
     }
 }
 
@@ -37,44 +37,44 @@ async fn posted_message_reaches_sockets_of_every_node() {
 async fn new_public_room_is_pushed_on_system() {
     let cluster = Cluster::start(Size::default()).await;
     let mut socket = cluster.socket(0, "bob").await;
-    socket.must("subscribe", json!({ "channel": "system" })).await;
+    socket.subscribe("system").await;
     let ann = cluster.rest(0, "ann");
     let (status, _) = ann.post(paths::ROOMS, json!({ "name": "secret", "private": true })).await;
     assert_eq!(status, StatusCode::CREATED);
-    let room = ann.make_room("general").await;
-    let push = socket.push().await.expect("a push");
-    assert_eq!(push["event"], "chatroom", "the private room is nobody's news: {push}");
-    assert_eq!(push["data"]["request_type"], "chatroom");
-    assert_eq!(push["data"]["id"], room);
-    assert_eq!(push["data"]["name"], "general");
+    let room = ann.create_room("general").await;
+    let push = socket.push().await;
+    assert_eq!(push.event, "chatroom", "the private room is nobody's news: {push}");
+    assert_eq!(push.data["request_type"], "chatroom");
+    assert_eq!(push.data_u64("id"), room);
+    assert_eq!(push.data["name"], "general");
 }
 
 #[tokio::test]
 async fn socket_sends_edits_and_deletes_messages() {
     let cluster = Cluster::start(Size::default()).await;
-    let room = cluster.rest(0, "ann").make_room("general").await;
+    let room = cluster.rest(0, "ann").create_room("general").await;
     let mut socket = cluster.socket(0, "ann").await;
-    let joined = socket.must("join_room", json!({ "room_pk": room })).await;
-    assert_eq!(joined["id"], room);
-    let join = socket.event("participant-join").await.expect("a push");
-    assert_eq!(join["data"], json!({ "user": "ann", "room": room }));
+    let joined = socket.join_room(room).await;
+    assert_eq!(joined.id, room);
+    let join = socket.event("participant-join").await;
+    assert_eq!(join.data, json!({ "user": "ann", "room": room }));
 
-    let sent = socket.must("create_message", json!({ "msg_text": "helo", "client_id": "c-1" })).await;
-    let push = socket.event("chat-message").await.expect("a push");
-    assert_eq!((&push["id"], &push["data"]["client_id"]), (&sent["id"], &json!("c-1")));
+    let sent = socket.act_ok("create_message", json!({ "msg_text": "helo", "client_id": "c-1" })).await;
+    let push = socket.event("chat-message").await;
+    assert_eq!((&json!(push.id()), push.data_str("client_id")), (&sent["id"], "c-1"));
 
     let edit = json!({ "msg_id": sent["id"], "edited_msg_text": "hello" });
-    let data = socket.must("edit_message", edit).await;
+    let data = socket.act_ok("edit_message", edit).await;
     assert_eq!(data, json!({ "room_id": room, "message_id": sent["id"], "message_text": "hello" }));
-    let push = socket.event("message-edit").await.expect("a push");
-    assert_eq!(push["data"]["message"], "hello");
+    let push = socket.event("message-edit").await;
+    assert_eq!(push.message(), "hello");
 
-    let data = socket.must("delete_messages", json!({ "msg_id_list": [sent["id"]] })).await;
+    let data = socket.act_ok("delete_messages", json!({ "msg_id_list": [sent["id"]] })).await;
     assert_eq!(data, json!({ "room_id": room, "messages_ids": [sent["id"]] }));
-    let push = socket.event("message-delete").await.expect("a push");
-    assert_eq!(push["data"]["messages_ids"], json!([sent["id"]]));
+    let push = socket.event("message-delete").await;
+    assert_eq!(push.data["messages_ids"], json!([sent["id"]]));
 
-    let data = socket.must("leave_room", json!({})).await;
+    let data = socket.act_ok("leave_room", json!({})).await;
     assert_eq!(data["response"], format!("leaved room {room} successfully!"));
 }
 
@@ -82,18 +82,18 @@ async fn socket_sends_edits_and_deletes_messages() {
 async fn concurrent_senders_are_seen_in_one_order() {
     const EACH: usize = 25;
     let cluster = Cluster::start(Size { api: 2, fanout: 2, persister: 1 }).await;
-    let room = cluster.rest(0, "ann").make_room("general").await;
+    let room = cluster.rest(0, "ann").create_room("general").await;
     let channel = json!({ "channel": format!("room-{room}") });
     let mut sockets = [cluster.socket(0, "bob").await, cluster.socket(1, "cid").await];
     for socket in &mut sockets {
-        socket.must("subscribe", channel.clone()).await;
+        socket.act_ok("subscribe", channel.clone()).await;
     }
     let mut senders = tokio::task::JoinSet::new();
     for sender in 0..8_usize {
         let rests = [cluster.rest(0, &format!("u{sender}")), cluster.rest(1, &format!("u{sender}"))];
         senders.spawn(async move {
             for n in 0..EACH {
-                rests[n % 2].say(room, &format!("{n}")).await;
+                rests[n % 2].send_message(room, &format!("{n}")).await;
             }
         });
     }
@@ -103,9 +103,9 @@ async fn concurrent_senders_are_seen_in_one_order() {
         let mut order = Vec::new();
         let mut next = [0_usize; 8];
         while order.len() < 8 * EACH {
-            let push = socket.event("chat-message").await.expect("a push");
-            let user = push["data"]["user"].as_str().expect("a user").to_owned();
-            let n: usize = push["data"]["message"].as_str().expect("text").parse().expect("a number");
+            let push = socket.event("chat-message").await;
+            let user = push.user().to_owned();
+            let n: usize = push.message().parse().expect("a number");
             let sender: usize = user[1..].parse().expect("a number");
             assert_eq!(n, next[sender], "{user}'s own order, over two api nodes");
             next[sender] += 1;
@@ -120,7 +120,7 @@ async fn concurrent_senders_are_seen_in_one_order() {
 async fn repeated_client_id_is_stored_once_a_room() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let (one, two) = (ann.make_room("one").await, ann.make_room("two").await);
+    let (one, two) = (ann.create_room("one").await, ann.create_room("two").await);
     let post = |room: u64, text: &'static str| {
         let ann = ann.clone();
         async move {
@@ -143,40 +143,39 @@ async fn repeated_client_id_is_stored_once_a_room() {
 #[tokio::test]
 async fn repeated_client_id_over_a_socket_is_the_same_message() {
     let cluster = Cluster::start(Size::default()).await;
-    let room = cluster.rest(0, "ann").make_room("general").await;
+    let room = cluster.rest(0, "ann").create_room("general").await;
     let frame = |text: &str| json!({ "room_pk": room, "msg_text": text, "client_id": "same" });
     let mut socket = cluster.socket(0, "ann").await;
-    socket.must("join_room", json!({ "room_pk": room })).await;
-    let first = socket.must("create_message", frame("hello")).await;
-    assert_eq!(socket.must("create_message", frame("hello")).await["id"], first["id"]);
-    let answer = socket.act("create_message", frame("other")).await.expect("open");
-    let refusal = json!(["This client_id was used before, with another text."]);
-    assert_eq!((&answer["response_status"], &answer["errors"]), (&json!(422), &refusal));
+    socket.join_room(room).await;
+    let first = socket.act_ok("create_message", frame("hello")).await;
+    assert_eq!(socket.act_ok("create_message", frame("hello")).await["id"], first["id"]);
+    let answer = socket.act("create_message", frame("other")).await;
+    assert_eq!(answer.refusal(), (422, "This client_id was used before, with another text."));
     // From another socket too: the name is the person's, not the connection's.
     let mut other = cluster.socket(0, "ann").await;
-    assert_eq!(other.must("create_message", frame("hello")).await["id"], first["id"]);
+    assert_eq!(other.act_ok("create_message", frame("hello")).await["id"], first["id"]);
     // Each is pushed once: the socket fails the test where an id comes again.
-    socket.must("create_message", json!({ "msg_text": "next" })).await;
+    socket.send_message("next").await;
     for text in ["hello", "next"] {
-        let push = socket.event("chat-message").await.expect("a push");
-        assert_eq!(push["data"]["message"], text);
+        let push = socket.event("chat-message").await;
+        assert_eq!(push.message(), text);
     }
 }
 
 #[tokio::test]
 async fn frames_of_a_socket_are_stored_in_the_order_sent() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
-    let room = cluster.rest(0, "ann").make_room("general").await;
+    let room = cluster.rest(0, "ann").create_room("general").await;
     let mut socket = cluster.socket(0, "bob").await;
-    socket.must("join_room", json!({ "room_pk": room })).await;
+    socket.join_room(room).await;
     // None waits for the answer to the one before, and two nodes answer.
     for n in 0..100 {
         let frame = json!({ "action": "create_message", "msg_text": n.to_string(), "request_id": "same" });
         socket.send_text(&frame.to_string()).await.expect("open");
     }
     for n in 0..100 {
-        let push = socket.event("chat-message").await.expect("a push");
-        assert_eq!(push["data"]["message"], n.to_string());
+        let push = socket.event("chat-message").await;
+        assert_eq!(push.message(), n.to_string());
     }
 }
 
@@ -184,14 +183,13 @@ async fn frames_of_a_socket_are_stored_in_the_order_sent() {
 async fn message_is_edited_while_only_the_log_or_only_postgres_has_it() {
     let mut cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     cluster.persister[0].kill9();
-    let id = ann.say(room, "one").await;
+    let id = ann.send_message(room, "one").await;
     let path = paths::messages(room);
     let edit = async |text: &str| {
         let body = json!({ "message": text });
-        let (status, message) =
-            ann.send(Method::PATCH, &format!("{path}/{id}"), &body).await.expect("an answer");
+        let (status, message) = ann.patch(&format!("{path}/{id}"), body).await;
         assert!(status.is_success(), "{message}");
     };
     edit("two").await;
@@ -204,7 +202,7 @@ async fn message_is_edited_while_only_the_log_or_only_postgres_has_it() {
         .await;
     };
     text("two").await;
-    log::purge_below(&cluster.log(BrokerUser::Persister).await, cluster.shard(room).await, id + 2)
+    log::purge_below(&cluster.jetstream(BrokerUser::Persister).await, cluster.shard_of(room).await, id + 2)
         .await
         .expect("gone");
     edit("three").await;

@@ -21,20 +21,20 @@ async fn until_in(rest: &Rest, room: u64, people: Value) {
 async fn room_shows_who_joined_until_they_leave() {
     let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let join = json!({ "room_pk": room });
     let (mut one, mut two) = (cluster.socket(0, "ann").await, cluster.socket(1, "bob").await);
     // To follow is not to be in the room.
-    two.must("subscribe", json!({ "channel": format!("room-{room}") })).await;
-    one.must("join_room", join.clone()).await;
+    two.subscribe_room(room).await;
+    one.act_ok("join_room", join.clone()).await;
     until_in(&ann, room, json!(["ann"])).await;
-    two.must("join_room", join.clone()).await;
+    two.act_ok("join_room", join.clone()).await;
     until_in(&ann, room, json!(["ann", "bob"])).await;
 
-    one.must("leave_room", join.clone()).await;
+    one.act_ok("leave_room", join.clone()).await;
     until_in(&ann, room, json!(["bob"])).await;
-    let left = two.event("participant-leave").await.expect("a push");
-    assert_eq!(left["data"], json!({ "user": "ann", "room": room }));
+    let left = two.event("participant-leave").await;
+    assert_eq!(left.data, json!({ "user": "ann", "room": room }));
     // A socket that just ends leaves too, a little later.
     drop(two);
     until_in(&ann, room, json!([])).await;
@@ -44,18 +44,18 @@ async fn room_shows_who_joined_until_they_leave() {
 async fn person_on_two_nodes_is_in_until_the_last_leaves() {
     let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let join = json!({ "room_pk": room });
     let (mut one, mut two) = (cluster.socket(0, "ann").await, cluster.socket(1, "ann").await);
     let mut bob = cluster.socket(0, "bob").await;
     for socket in [&mut one, &mut two, &mut bob] {
-        socket.must("join_room", join.clone()).await;
+        socket.act_ok("join_room", join.clone()).await;
     }
     until_in(&ann, room, json!(["ann", "bob"])).await;
-    one.must("leave_room", join.clone()).await;
-    bob.must("leave_room", join.clone()).await;
+    one.act_ok("leave_room", join.clone()).await;
+    bob.act_ok("leave_room", join.clone()).await;
     until_in(&ann, room, json!(["ann"])).await;
-    two.must("leave_room", join).await;
+    two.act_ok("leave_room", join).await;
     until_in(&ann, room, json!([])).await;
 }
 
@@ -63,16 +63,16 @@ async fn person_on_two_nodes_is_in_until_the_last_leaves() {
 async fn participants_unknown_while_the_persister_lags_are_pushed_once_known() {
     let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let rest = cluster.rest(0, "ann");
-    let room = rest.make_room("general").await;
+    let room = rest.create_room("general").await;
     let (mut ann, mut bob) = (cluster.socket(0, "ann").await, cluster.socket(1, "bob").await);
-    ann.must("join_room", json!({ "room_pk": room })).await;
+    ann.join_room(room).await;
     until_in(&rest, room, json!(["ann"])).await;
     cluster.persister[0].pause();
-    ann.must("create_message", json!({ "room_pk": room, "msg_text": "Hello." })).await;
-    let answer = bob.must("subscribe", json!({ "channel": format!("room-{room}") })).await;
+    ann.send_message_to(room, "Hello.").await;
+    let answer = bob.act_ok("subscribe", json!({ "channel": format!("room-{room}") })).await;
     assert_eq!((&answer["participants"], &answer["count"]), (&Value::Null, &Value::Null));
     cluster.persister[0].resume();
-    let push = bob.event("presence").await.expect("a push");
+    let push = bob.event("presence").await;
     let expected = json!({ "count": 1, "joined": 0, "left": 0, "participants": ["ann"] });
-    assert_eq!((&push["channel"], &push["data"]), (&json!(format!("room-{room}")), &expected));
+    assert_eq!((push.channel, push.data), (format!("room-{room}"), expected));
 }

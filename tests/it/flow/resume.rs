@@ -15,16 +15,16 @@ use tests::{
 async fn missed_events_come_first_on_any_node_under_load() {
     let cluster = Cluster::start(Size { api: 1, fanout: 2, persister: 1 }).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let mut socket = cluster.socket(0, "bob").await;
     let channel = format!("room-{room}");
-    let mut at = socket.must("subscribe", json!({ "channel": channel })).await;
+    let mut at = socket.subscribe(&channel).await;
     let writer = tokio::spawn({
         let ann = ann.clone();
         async move {
             let mut ids = Vec::new();
             for n in 0..300 {
-                ids.push(ann.say(room, &n.to_string()).await);
+                ids.push(ann.send_message(room, &n.to_string()).await);
             }
             ids
         }
@@ -33,18 +33,17 @@ async fn missed_events_come_first_on_any_node_under_load() {
     // From one node to the other and back, in the middle of the stream, five times.
     for n in 0..5 {
         for _ in 0..20 {
-            let push = socket.event("chat-message").await.expect("a push");
-            seen.push(push["id"].as_u64().expect("an id"));
+            let push = socket.event("chat-message").await;
+            seen.push(push.id());
         }
         drop(socket);
         socket = cluster.socket((n + 1) % 2, "bob").await;
-        let since = json!({ "channel": channel, "since": seen.last(), "epoch": at["epoch"] });
-        at = socket.must("subscribe", since).await;
-        assert_eq!(at["recovered"], true);
+        at = socket.resume(&channel, *seen.last().expect("pushes before"), at.epoch).await;
+        assert!(at.recovered);
     }
     let sent = writer.await.expect("the writer ends");
     while seen.len() < sent.len() {
-        seen.push(socket.event("chat-message").await.expect("a push")["id"].as_u64().expect("an id"));
+        seen.push(socket.event("chat-message").await.id());
     }
     assert_eq!(seen, sent);
 }
@@ -53,14 +52,14 @@ async fn missed_events_come_first_on_any_node_under_load() {
 async fn channel_beyond_any_ring_is_read_from_the_log_once() {
     let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let channel = format!("room-{room}");
-    let first = cluster.socket(0, "bob").await.must("subscribe", json!({ "channel": channel })).await;
+    let first = cluster.socket(0, "bob").await.subscribe(&channel).await;
     // 9 MiB, where a ring holds 4.
     let text = "𝄞".repeat(16_384);
     let mut ids = Vec::new();
     for _ in 0..144 {
-        ids.push(ann.say(room, &text).await);
+        ids.push(ann.send_message(room, &text).await);
     }
     // Nobody there has heard any of it.
     let replays = async || {
@@ -72,19 +71,18 @@ async fn channel_beyond_any_ring_is_read_from_the_log_once() {
     };
     let resume = async |since: u64| {
         let mut socket = cluster.socket(1, "bob").await;
-        let since = json!({ "channel": channel, "since": since, "epoch": first["epoch"] });
-        socket.must("subscribe", since).await["recovered"].clone()
+        socket.resume(&channel, since, first.epoch).await.recovered
     };
-    let old = first["id"].as_u64().expect("an id");
-    assert_eq!(resume(old).await, false);
+    let old = first.id;
+    assert!(!resume(old).await);
     assert_eq!(replays().await, 1);
     for since in [old, old, ids[0], ids[1]] {
-        assert_eq!(resume(since).await, false);
+        assert!(!resume(since).await);
     }
     assert_eq!(replays().await, 1, "it is known by then");
-    assert_eq!(resume(ids[ids.len() - 20]).await, true, "what a ring holds is served");
+    assert!(resume(ids[ids.len() - 20]).await, "what a ring holds is served");
     let read = replays().await;
-    assert_eq!(resume(ids[ids.len() - 10]).await, true);
+    assert!(resume(ids[ids.len() - 10]).await);
     assert_eq!(replays().await, read, "from the ring");
 }
 
@@ -96,15 +94,15 @@ async fn channels_that_resume_at_once_are_each_read_once() {
     let size = Size { fanout: 2, ..Size::default() };
     let cluster = Cluster::start_with(size, Database::shared(), &one_shard).await;
     let ann = cluster.rest(0, "ann");
-    let rooms = ann.make_rooms(ROOMS).await;
+    let rooms = ann.create_rooms(ROOMS).await;
     let mut socket = cluster.socket(0, "bob").await;
     let mut resumes = Vec::new();
     for room in &rooms {
         let channel = format!("room-{room}");
-        let followed = socket.must("subscribe", json!({ "channel": channel })).await;
-        resumes.push(json!({ "channel": channel, "since": followed["id"], "epoch": followed["epoch"] }));
+        let followed = socket.subscribe(&channel).await;
+        resumes.push(json!({ "channel": channel, "since": followed.id, "epoch": followed.epoch }));
     }
-    let said = stream::iter((0..ROOMS * EVENTS).map(|n| ann.say(rooms[n % ROOMS], "m")));
+    let said = stream::iter((0..ROOMS * EVENTS).map(|n| ann.send_message(rooms[n % ROOMS], "m")));
     said.buffer_unordered(32).collect::<Vec<_>>().await;
     // Two people on a node that has heard none of it.
     let sockets = stream::iter(["bob", "eve"]).then(|user| cluster.socket(1, user)).collect::<Vec<_>>().await;
@@ -135,15 +133,15 @@ async fn channels_that_resume_at_once_are_each_read_once() {
 async fn resume_from_another_epoch_or_the_future_is_not_recovered() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
-    let id = ann.say(room, "hello").await;
+    let room = ann.create_room("general").await;
+    let id = ann.send_message(room, "hello").await;
     let mut socket = cluster.socket(0, "bob").await;
     let channel = format!("room-{room}");
     let future = json!({ "channel": channel, "since": id + 1_000_000 });
-    assert_eq!(socket.must("subscribe", future).await["recovered"], false);
+    assert_eq!(socket.act_ok("subscribe", future).await["recovered"], false);
     let mut socket = cluster.socket(0, "bob").await;
     let other = json!({ "channel": channel, "since": id, "epoch": 999 });
-    assert_eq!(socket.must("subscribe", other).await["recovered"], false);
+    assert_eq!(socket.act_ok("subscribe", other).await["recovered"], false);
 }
 
 #[tokio::test]
@@ -152,17 +150,18 @@ async fn resume_is_not_recovered_where_events_are_trimmed_during_the_replay() {
     let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let ann = cluster.rest(0, "ann");
     for round in 0_u64..6 {
-        let room = ann.make_room("general").await;
+        let room = ann.create_room("general").await;
         let ann = &ann;
         let said: Vec<u64> = stream::iter(0..COUNT)
-            .map(|n| async move { ann.say(room, &n.to_string()).await })
+            .map(|n| async move { ann.send_message(room, &n.to_string()).await })
             .buffer_unordered(32)
             .collect()
             .await;
         let (first, last) = (*said.iter().min().expect("some"), *said.iter().max().expect("some"));
         // A history without a cursor shows all of it: Postgres has it.
         ann.get(&paths::messages(room)).await;
-        let (jetstream, shard) = (cluster.log(BrokerUser::Persister).await, cluster.shard(room).await);
+        let (jetstream, shard) =
+            (cluster.jetstream(BrokerUser::Persister).await, cluster.shard_of(room).await);
         let mut socket = cluster.socket(1, "bob").await;
         // Earlier and earlier in the course of the replay.
         let trimming = async {
@@ -170,8 +169,8 @@ async fn resume_is_not_recovered_where_events_are_trimmed_during_the_replay() {
             log::purge_below(&jetstream, shard, last).await.expect("purged");
         };
         let channel = json!({ "channel": format!("room-{room}"), "since": first });
-        let (answer, ()) = tokio::join!(socket.must("subscribe", channel), trimming);
-        let missed = socket.so_far().await;
+        let (answer, ()) = tokio::join!(socket.act_ok("subscribe", channel), trimming);
+        let missed = socket.pushes_until_pong().await;
         if answer["recovered"] == true {
             assert_eq!(missed.len(), COUNT - 1, "all of it, or a clear word");
         } else {

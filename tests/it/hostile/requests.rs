@@ -124,7 +124,7 @@ fn generated_requests_are_answered_in_their_dialects_form() {
     let admin = sign(&json!({ "user_id": 1, "is_admin": true, "org_id": "films" }));
     let (one, nobody) = (Rest::new(&address, &admin), Rest::without_token(&address));
     for name in ["a", "b", "c"] {
-        runtime.block_on(one.make_room(name));
+        runtime.block_on(one.create_room(name));
     }
     run(512, &(request(), prop::bool::weighted(0.8)), |(request, has_token)| {
         runtime.block_on(ask(if has_token { &one } else { &nobody }, &request))

@@ -234,7 +234,7 @@ fn decodable_events_can_be_applied() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let log = runtime.block_on(async {
         let cluster = start().await;
-        let (api, pool) = (cluster.log(BrokerUser::Api).await, cluster.database.pool().await);
+        let (api, pool) = (cluster.jetstream(BrokerUser::Api).await, cluster.database.pool().await);
         Log { api, pool, _cluster: cluster }
     });
     let config = Config { cases: 64, failure_persistence: None, ..Config::default() };

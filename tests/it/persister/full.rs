@@ -10,6 +10,7 @@ use tests::{
     client::Socket,
     cluster::{Cluster, Size},
     eventually,
+    native::Push,
     postgres::{Database, Postgres},
 };
 use tokio::time::{Instant, timeout_at};
@@ -22,22 +23,22 @@ async fn full_log_refuses_appends_and_loses_nothing() {
     let small = [ONE_SHARD, ("ROOMCAST_STREAM_BYTES", "1048576")];
     let mut cluster = Cluster::start_with(Size::default(), postgres.database(), &small).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let mut socket = cluster.socket(0, "ann").await;
-    socket.must("join_room", json!({ "room_pk": room })).await;
+    socket.join_room(room).await;
     postgres.kill9();
     let long = "x".repeat(8_000);
     let mut sent = Vec::new();
     let refused = loop {
         let text = format!("{} {long}", sent.len());
-        let answer = socket.act("create_message", json!({ "msg_text": text })).await.expect("open");
-        match answer["data"]["id"].as_u64() {
-            Some(id) => sent.push((id, text)),
-            None => break answer,
+        let answer = socket.act("create_message", json!({ "msg_text": text })).await;
+        if !answer.is_success() {
+            break answer;
         }
+        sent.push((answer.id(), text));
     };
     assert!(sent.len() > 50, "{} messages of 8 kB are no MiB", sent.len());
-    assert_eq!(refused["response_status"], 503, "{refused}");
+    assert_eq!(refused.status, 503, "{refused}");
     assert_eq!(state(&cluster, shard()).await.first, 1, "nothing was dropped to make room");
 
     postgres.restart();
@@ -63,9 +64,9 @@ async fn full_log_refuses_appends_and_loses_nothing() {
 }
 
 /// Collects a socket's pushes until `until`, answering its pings.
-async fn pushes(socket: &mut Socket, until: Instant) -> Vec<Value> {
+async fn pushes(socket: &mut Socket, until: Instant) -> Vec<Push> {
     let mut pushes = Vec::new();
-    while let Ok(push) = timeout_at(until, socket.push()).await {
+    while let Ok(push) = timeout_at(until, socket.try_push()).await {
         pushes.push(push.expect("the socket stays open"));
     }
     pushes
@@ -75,32 +76,32 @@ async fn pushes(socket: &mut Socket, until: Instant) -> Vec<Value> {
 async fn leave_is_stored_once_a_full_log_has_space() {
     let small = [ONE_SHARD, ("ROOMCAST_STREAM_BYTES", "1048576")];
     let mut cluster = Cluster::start_with(Size::default(), Database::shared(), &small).await;
-    let room = cluster.rest(0, "ann").make_room("general").await;
+    let room = cluster.rest(0, "ann").create_room("general").await;
     let join = json!({ "room_pk": room });
     let mut ann = cluster.socket(0, "ann").await;
-    ann.must("join_room", join.clone()).await;
+    ann.act_ok("join_room", join.clone()).await;
     // The leave is longer than the messages that fill the log: it does not fit into what they leave.
     let name = "b".repeat(64);
     let mut leaver = cluster.socket(0, &name).await;
-    leaver.must("join_room", join.clone()).await;
-    while ann.event("participant-join").await.expect("a push")["data"]["user"] != *name {}
+    leaver.act_ok("join_room", join.clone()).await;
+    while ann.event("participant-join").await.user() != name {}
     cluster.persister[0].kill9();
     for text in ["x".repeat(8_000), "x".to_owned()] {
         let message = json!({ "msg_text": text });
-        while ann.act("create_message", message.clone()).await.expect("open")["response_status"] == 201 {}
+        while ann.act("create_message", message.clone()).await.status == 201 {}
     }
-    leaver.must("leave_room", join).await;
+    leaver.act_ok("leave_room", join).await;
     let unacknowledged = format!("{PRESENCE_UNACKNOWLEDGED} 1");
     let waits = async || cluster.fanout[0].metrics().await.lines().any(|line| line == unacknowledged);
     eventually("the leave is refused", || async { waits().await.then_some(()) }).await;
     // Longer than anything waits; no event says that a node has given up.
     let end = Instant::now() + Duration::from_secs(70);
     let (heard, _) = tokio::join!(pushes(&mut ann, end), pushes(&mut leaver, end));
-    assert!(!heard.iter().any(|push| push["event"] == "participant-leave"), "{heard:?}");
+    assert!(!heard.iter().any(|push| push.event == "participant-leave"), "{heard:?}");
     assert!(waits().await, "it is told again");
 
     cluster.persister[0].set("ROOMCAST_STREAM_BYTES", "2097152");
     cluster.persister[0].restart();
-    assert_eq!(ann.event("participant-leave").await.expect("a push")["data"]["user"], *name);
+    assert_eq!(ann.event("participant-leave").await.user(), name);
     eventually("nothing waits", || async { (!waits().await).then_some(()) }).await;
 }

@@ -21,7 +21,7 @@ fn lose_the_log(cluster: &mut Cluster) {
 async fn new_log_goes_on_after_what_postgres_has() {
     let mut cluster = start().await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let mut sent = say_all(&ann, room, 0..10).await;
     rows(&cluster, room, 10).await;
     let output = recover(&cluster, &["--accept-loss"]);
@@ -40,7 +40,7 @@ async fn new_log_goes_on_after_what_postgres_has() {
     let output = recover(&cluster, &[]);
     assert!(output.status.success(), "{}", printed(&output));
     assert!(printed(&output).contains("a new log"), "{}", printed(&output));
-    cluster.ready().await;
+    cluster.wait_until_ready().await;
     sent.extend(say_all(&ann, room, 10..20).await);
     assert_eq!(sent[10], sent[9] + 1);
     assert_eq!(rows(&cluster, room, 20).await, expected(&sent));
@@ -48,7 +48,7 @@ async fn new_log_goes_on_after_what_postgres_has() {
         assert_eq!(state(&cluster, shard).await.epoch, 2);
         assert_eq!(metric(&cluster.persister[0], REFUSED, shard).await, 0.0);
     }
-    assert_eq!(ann.make_room("another").await, room + 1);
+    assert_eq!(ann.create_room("another").await, room + 1);
     let output = recover(&cluster, &["--accept-loss"]);
     assert!(output.status.success(), "{}", printed(&output));
     assert_eq!(state(&cluster, shard()).await.epoch, 2, "once is enough");
@@ -59,7 +59,7 @@ async fn standby_and_leader_both_go_on_after_recover() {
     let size = Size { persister: 2, ..Size::default() };
     let mut cluster = Cluster::start_with(size, Database::shared(), &[ONE_SHARD]).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let mut sent = say_all(&ann, room, 0..3).await;
     rows(&cluster, room, 3).await;
     lose_the_log(&mut cluster);
@@ -73,7 +73,7 @@ async fn standby_and_leader_both_go_on_after_recover() {
     })
     .await;
     for node in &mut cluster.persister {
-        node.ready().await;
+        node.wait_until_ready().await;
     }
     sent.extend(say_all(&ann, room, 3..6).await);
     assert_eq!(rows(&cluster, room, 6).await, expected(&sent));

@@ -11,13 +11,15 @@ use super::{
 async fn shard_with_a_hole_stops_until_the_loss_is_accepted() {
     let mut cluster = start().await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let sent = say_all(&ann, room, 0..5).await;
     rows(&cluster, room, 5).await;
     cluster.persister[0].terminate();
     let more = say_all(&ann, room, 5..10).await;
     let lost = more[2];
-    log::purge_below(&cluster.log(BrokerUser::Persister).await, shard(), lost + 1).await.expect("purged");
+    log::purge_below(&cluster.jetstream(BrokerUser::Persister).await, shard(), lost + 1)
+        .await
+        .expect("purged");
 
     cluster.persister[0].restart();
     let said = until_refused(&cluster.persister[0]).await;
@@ -34,7 +36,7 @@ async fn shard_with_a_hole_stops_until_the_loss_is_accepted() {
 
     let output = recover(&cluster, &["--accept-loss"]);
     assert!(output.status.success(), "{}", printed(&output));
-    cluster.ready().await;
+    cluster.wait_until_ready().await;
     let left: Vec<u64> = [&sent[..], &more[3..]].concat();
     let rows = rows(&cluster, room, 7).await;
     assert_eq!(rows.iter().map(|(id, _)| *id).collect::<Vec<_>>(), left);

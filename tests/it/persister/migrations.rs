@@ -179,7 +179,7 @@ async fn migrations_are_planned_by_the_defaults_of_postgres() {
 async fn api_reads_on_after_the_type_of_a_column_it_reads_has_changed() {
     let cluster = start().await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let path = paths::room(room);
     let read = || async {
         let (status, _) = ann.get(&path).await;

@@ -105,13 +105,13 @@ async fn count(cluster: &Cluster, table: &'static str) -> i64 {
 }
 
 async fn state(cluster: &Cluster, shard: Shard) -> StreamState {
-    let jetstream = cluster.log(BrokerUser::Persister).await;
+    let jetstream = cluster.jetstream(BrokerUser::Persister).await;
     eventually("the log answers", || async { log::state(&jetstream, shard).await.ok() }).await
 }
 
 /// Waits until the persister has checked every log since the broker was started.
 async fn until_looked_at(cluster: &Cluster) {
-    let jetstream = cluster.log(BrokerUser::Persister).await;
+    let jetstream = cluster.jetstream(BrokerUser::Persister).await;
     let looked = format!("broker={}", jetstream.client().server_info().server_id);
     for shard in [Shard::SYSTEM, shard()] {
         eventually("the log was looked at", || async {

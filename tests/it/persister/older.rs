@@ -26,7 +26,7 @@ async fn shorter_log_goes_on_after_what_postgres_has() {
     let copy = tests::folder::Folder::new();
     let older = copy.path().join("store");
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let mut sent = say_all(&ann, room, 0..20).await;
     keep_copy(&mut cluster, &older);
     sent.extend(say_all(&ann, room, 20..40).await);
@@ -49,7 +49,7 @@ async fn grown_over(appended: usize) {
     let copy = tests::folder::Folder::new();
     let older = copy.path().join("store");
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let mut sent = say_all(&ann, room, 0..5).await;
     keep_copy(&mut cluster, &older);
     sent.extend(say_all(&ann, room, 5..10).await);
@@ -57,7 +57,7 @@ async fn grown_over(appended: usize) {
     cluster.persister[0].terminate();
     bring_back(&mut cluster, &older);
     // As api's user, by someone who does not wait for the persister as api does.
-    let api = cluster.log(BrokerUser::Api).await;
+    let api = cluster.jetstream(BrokerUser::Api).await;
     let shards = ShardCount::new(1).expect("a count");
     let subject = Channel::Room(RoomId(room)).log_subject(shards, EventName::ChatMessage, None);
     let mut strays = Vec::new();
@@ -70,7 +70,7 @@ async fn grown_over(appended: usize) {
     assert_eq!(strays[0], sent[5], "the broker gives ids again that it has forgotten");
 
     cluster.persister[0].restart();
-    cluster.ready().await;
+    cluster.wait_until_ready().await;
     let (kept, noted) = (appended.saturating_sub(5), appended.min(5));
     let last = say(&ann, room, "last").await;
     assert!(last > sent[9] && last > strays[appended - 1]);
@@ -99,11 +99,11 @@ async fn loss_of_events_seen_by_nodes_begins_a_new_epoch() {
     let mut cluster = Cluster::start_with(Size::default(), postgres.database(), &[ONE_SHARD]).await;
     let copy = tests::folder::Folder::new();
     let older = copy.path().join("store");
-    let room = cluster.rest(0, "ann").make_room("general").await;
+    let room = cluster.rest(0, "ann").create_room("general").await;
     say(&cluster.rest(0, "ann"), room, "0").await;
     rows(&cluster, room, 1).await;
     let mut socket = cluster.socket(0, "ann").await;
-    socket.must("join_room", json!({ "room_pk": room })).await;
+    socket.join_room(room).await;
     let joined = state(&cluster, shard()).await.last;
     keep_copy(&mut cluster, &older);
     until_looked_at(&cluster).await;
@@ -112,7 +112,7 @@ async fn loss_of_events_seen_by_nodes_begins_a_new_epoch() {
         // As soon as the node has its broker back.
         loop {
             let answer = socket.act("create_message", json!({ "msg_text": n.to_string() })).await;
-            let status = answer.expect("the socket is open")["response_status"].clone();
+            let status = answer.status;
             assert!(status == 201 || status == 503, "{status}");
             if status == 201 {
                 break;
@@ -132,14 +132,14 @@ async fn loss_of_events_seen_by_nodes_begins_a_new_epoch() {
 async fn reboot_of_a_single_brokers_host_begins_a_new_epoch() {
     let boot = |id| [ONE_SHARD, ("ROOMCAST_LOG_BOOT_ID", id)];
     let mut cluster = Cluster::start_with(Size::default(), Database::shared(), &boot("first")).await;
-    let room = cluster.rest(0, "ann").make_room("general").await;
+    let room = cluster.rest(0, "ann").create_room("general").await;
     let id = say(&cluster.rest(0, "ann"), room, "0").await;
     rows(&cluster, room, 1).await;
     for (id, epoch) in [("first", 1), ("second", 2), ("second", 2), ("third", 3)] {
         cluster.persister[0].terminate();
         cluster.persister[0].set("ROOMCAST_LOG_BOOT_ID", id);
         cluster.persister[0].restart();
-        cluster.ready().await;
+        cluster.wait_until_ready().await;
         for shard in [Shard::SYSTEM, shard()] {
             let at = eventually("the epoch is there", || async {
                 let (stream, row) = (state(&cluster, shard).await.epoch, place(&cluster, shard).await.1);

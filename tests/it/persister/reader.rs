@@ -26,11 +26,11 @@ async fn consumers(jetstream: &Context) -> usize {
 async fn reader_over_a_slow_link_reads_by_one_consumer_and_deletes_it() {
     let cluster = start().await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     for _ in 0..3 {
-        ann.say(room, &"x".repeat(16_000)).await;
+        ann.send_message(room, &"x".repeat(16_000)).await;
     }
-    let direct = cluster.log(BrokerUser::Persister).await;
+    let direct = cluster.jetstream(BrokerUser::Persister).await;
     let before = consumers(&direct).await;
     let proxy = Proxy::start(cluster.nats.address()).await;
     let args =
@@ -58,12 +58,12 @@ const OPENED: usize = 1_000;
 #[tokio::test(flavor = "multi_thread")]
 async fn reader_that_is_opened_while_events_are_stored_reads_all_that_was_acknowledged_before() {
     let cluster = start().await;
-    let jetstream = cluster.log(BrokerUser::Persister).await;
+    let jetstream = cluster.jetstream(BrokerUser::Persister).await;
     let acked: Arc<[AtomicU64]> = (0..ROOMS).map(|_| AtomicU64::new(0)).collect();
     let stop = Arc::new(AtomicBool::new(false));
     let mut writers = JoinSet::new();
     for _ in 0..16 {
-        let (acked, stop, log) = (acked.clone(), stop.clone(), cluster.log(BrokerUser::Api).await);
+        let (acked, stop, log) = (acked.clone(), stop.clone(), cluster.jetstream(BrokerUser::Api).await);
         writers.spawn(async move {
             while !stop.load(Ordering::SeqCst) {
                 let room = rand::random_range(0..ROOMS);

@@ -16,7 +16,7 @@ async fn append_unseen(cluster: &mut Cluster, room: u64, texts: &[&str]) {
     cluster.persister[0].kill9();
     let shards = ShardCount::new(1).expect("a count");
     let subject = Channel::Room(RoomId(room)).log_subject(shards, EventName::ChatMessage, None);
-    let api = cluster.log(BrokerUser::Api).await;
+    let api = cluster.jetstream(BrokerUser::Api).await;
     let mut acks = Vec::new();
     for text in texts {
         let payload = format!(
@@ -44,7 +44,7 @@ async fn after_insert(cluster: &Cluster, name: &str, code: &str) {
 async fn event_that_can_not_be_applied_is_kept_and_counted() {
     let cluster = start().await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let first = say(&ann, room, "0").await;
     let shards = ShardCount::new(1).expect("a count");
     let subject = Channel::Room(RoomId(room)).log_subject(shards, EventName::ChatMessage, None);
@@ -60,7 +60,7 @@ async fn event_that_can_not_be_applied_is_kept_and_counted() {
         (subject.replace("chat-message", "from-the-future"), "{}".to_owned()),
     ];
     // As api's user: nobody else may append.
-    let api = cluster.log(BrokerUser::Api).await;
+    let api = cluster.jetstream(BrokerUser::Api).await;
     let mut acks = Vec::new();
     for (subject, payload) in broken.clone() {
         acks.push(api.publish(subject, payload.into()).await.expect("sent"));
@@ -84,7 +84,7 @@ async fn event_that_can_not_be_applied_is_kept_and_counted() {
 #[tokio::test]
 async fn failing_batch_is_made_smaller_until_the_shard_goes_on() {
     let mut cluster = start().await;
-    let room = cluster.rest(0, "ann").make_room("general").await;
+    let room = cluster.rest(0, "ann").create_room("general").await;
     // A batch takes longer than a statement may, and half of one does not.
     let slow = "IF (SELECT count(*) FROM new) > 200 THEN PERFORM pg_sleep(11); END IF;";
     after_insert(&cluster, "slow", slow).await;
@@ -96,7 +96,7 @@ async fn failing_batch_is_made_smaller_until_the_shard_goes_on() {
     texts[100] = "poison";
     append_unseen(&mut cluster, room, &texts).await;
     cluster.persister[0].restart();
-    cluster.ready().await;
+    cluster.wait_until_ready().await;
     let written = rows(&cluster, room, 299).await;
     assert!(written.iter().all(|(_, body)| body == "tea"));
     let reasons: Vec<String> = sqlx::query_scalar("SELECT reason FROM rejected_event")
@@ -110,14 +110,14 @@ async fn failing_batch_is_made_smaller_until_the_shard_goes_on() {
 #[tokio::test]
 async fn event_that_times_out_alone_again_and_again_is_rejected_and_the_shard_goes_on() {
     let mut cluster = start().await;
-    let room = cluster.rest(0, "ann").make_room("general").await;
+    let room = cluster.rest(0, "ann").create_room("general").await;
     // Postgres ends each statement that writes this event as one that takes too long, and no other.
     let stuck = "IF EXISTS (SELECT FROM new WHERE body = 'stuck')
                  THEN RAISE EXCEPTION 'out of time' USING ERRCODE = '57014'; END IF;";
     after_insert(&cluster, "stuck", stuck).await;
     append_unseen(&mut cluster, room, &["tea", "stuck", "cake"]).await;
     cluster.persister[0].restart();
-    cluster.ready().await;
+    cluster.wait_until_ready().await;
     let written = rows(&cluster, room, 2).await;
     assert_eq!(written.iter().map(|(_, body)| body.as_str()).collect::<Vec<_>>(), ["tea", "cake"]);
     let reasons: Vec<String> = sqlx::query_scalar("SELECT reason FROM rejected_event")

@@ -82,8 +82,8 @@ fn finished(replay: Child) -> (Option<i32>, String) {
 }
 
 async fn begin(cluster: &Cluster) -> Log {
-    let room = cluster.rest(0, "ann").make_room("general").await;
-    Log { api: cluster.log(BrokerUser::Api).await, pool: cluster.database.pool().await, room }
+    let room = cluster.rest(0, "ann").create_room("general").await;
+    Log { api: cluster.jetstream(BrokerUser::Api).await, pool: cluster.database.pool().await, room }
 }
 
 #[tokio::test]

@@ -43,7 +43,9 @@ async fn trim(cluster: &Cluster) {
     let last = state(cluster, shard()).await.last;
     eventually("all of it is applied", || async { (place(cluster, shard()).await.0 >= last).then_some(()) })
         .await;
-    purge_below(&cluster.log(BrokerUser::Persister).await, shard(), last + 1).await.expect("it is purged");
+    purge_below(&cluster.jetstream(BrokerUser::Persister).await, shard(), last + 1)
+        .await
+        .expect("it is purged");
 }
 
 #[tokio::test]
@@ -51,15 +53,15 @@ async fn restarts_leave_no_stale_rows_and_keep_present_people() {
     let cluster = start().await;
     let pool = cluster.database.pool().await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let mut socket = cluster.socket(0, "eve").await;
-    socket.must("join_room", json!({ "room_pk": room })).await;
+    socket.join_room(room).await;
     // Bob comes and goes: his leave is in the log. A join that nobody was told of needs no leave.
     let mut bob = cluster.socket(0, "bob").await;
-    bob.must("join_room", json!({ "room_pk": room })).await;
+    bob.join_room(room).await;
     let bob_is_here = "SELECT count(*) FROM participant WHERE user_id = 'bob' AND present";
     eventually("bob is here", || async { (number(&pool, bob_is_here).await == 1).then_some(()) }).await;
-    bob.must("leave_room", json!({ "room_pk": room })).await;
+    bob.leave_room(room).await;
     let bob_left = "SELECT count(*) FROM participant WHERE user_id = 'bob' AND NOT present AND changed > 0";
     eventually("bob has left", || async { (number(&pool, bob_left).await == 1).then_some(()) }).await;
     // An invitation into a room that is closed, and one into a room that is not.
@@ -129,7 +131,7 @@ async fn until_all_have_left(cluster: &Cluster, pool: &PgPool, users: &str, coun
         (rows.len() == count).then_some(rows)
     })
     .await;
-    let jetstream = cluster.log(BrokerUser::Persister).await;
+    let jetstream = cluster.jetstream(BrokerUser::Persister).await;
     let mut changed = Vec::new();
     for (user, incarnation, seq) in rows {
         let stored = log::get(&jetstream, shard(), u64::try_from(seq).expect("a sequence")).await;
@@ -148,15 +150,15 @@ async fn until_all_have_left(cluster: &Cluster, pool: &PgPool, users: &str, coun
 async fn rows_of_killed_and_stopped_nodes_name_their_leaves_and_go_with_them() {
     let mut cluster = start().await;
     let pool = cluster.database.pool().await;
-    let room = cluster.rest(0, "ann").make_room("general").await;
+    let room = cluster.rest(0, "ann").create_room("general").await;
     let mut eve = cluster.socket(0, "eve").await;
-    eve.must("join_room", json!({ "room_pk": room })).await;
+    eve.join_room(room).await;
     let mut left = Vec::new();
     for how in ["killed", "stopped"] {
         let mut sockets = Vec::new();
         for n in 0..PEOPLE_OF_A_NODE {
             let mut socket = cluster.socket(0, &format!("{how}-{n}")).await;
-            socket.must("join_room", json!({ "room_pk": room })).await;
+            socket.join_room(room).await;
             sockets.push(socket);
         }
         let users = format!("{how}-%");
@@ -180,7 +182,7 @@ async fn rows_of_killed_and_stopped_nodes_name_their_leaves_and_go_with_them() {
             cluster.fanout.insert(0, node);
         }
         cluster.fanout[0].restart();
-        cluster.fanout[0].ready().await;
+        cluster.fanout[0].wait_until_ready().await;
         left.extend(until_all_have_left(&cluster, &pool, &users, PEOPLE_OF_A_NODE).await);
     }
     left.sort_unstable();

@@ -40,7 +40,7 @@ async fn restored_older_dump_catches_up_from_the_log_or_reports_what_is_missing(
     let folder = tests::folder::Folder::new();
     let file = folder.path().join("dump.sql");
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let mut sent = say_all(&ann, room, 0..10).await;
     rows(&cluster, room, 10).await;
     dump(&cluster.database, &file);
@@ -48,14 +48,16 @@ async fn restored_older_dump_catches_up_from_the_log_or_reports_what_is_missing(
     rows(&cluster, room, 20).await;
 
     move_to(&mut cluster, restore(&file));
-    cluster.ready().await;
+    cluster.wait_until_ready().await;
     assert_eq!(rows(&cluster, room, 20).await, expected(&sent));
     sent.push(say(&ann, room, "20").await);
     assert_eq!(rows(&cluster, room, 21).await, expected(&sent));
     assert_eq!(state(&cluster, shard()).await.epoch, 1, "no id was given twice");
 
     // The same dump, once the log has forgotten some of what came after it.
-    log::purge_below(&cluster.log(BrokerUser::Persister).await, shard(), sent[15]).await.expect("purged");
+    log::purge_below(&cluster.jetstream(BrokerUser::Persister).await, shard(), sent[15])
+        .await
+        .expect("purged");
     move_to(&mut cluster, restore(&file));
     let said = until_refused(&cluster.persister[0]).await;
     assert!(said.contains(&format!("{} to {}", sent[10], sent[14])), "{said}");

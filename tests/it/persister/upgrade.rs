@@ -18,11 +18,11 @@ async fn append(api: &Context, subject: &str, payload: &Value) -> u64 {
 async fn events_of_a_later_version_are_pushed_as_they_are_and_kept() {
     let cluster = start().await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let mut socket = cluster.socket(0, "ann").await;
-    socket.must("join_room", json!({ "room_pk": room })).await;
+    socket.join_room(room).await;
     // As api's user: nobody else may append.
-    let api = cluster.log(BrokerUser::Api).await;
+    let api = cluster.jetstream(BrokerUser::Api).await;
     let later = json!({ "room": room, "user": "ann", "reaction": "+1" });
     let unknown = append(&api, &format!("chat.0.room.{room}.reaction-add"), &later).await;
     let message = json!({
@@ -37,10 +37,10 @@ async fn events_of_a_later_version_are_pushed_as_they_are_and_kept() {
     });
     let of_a_kind = append(&api, "chat.system.system.-.room-made", &made).await;
 
-    let push = socket.event("reaction-add").await.expect("the socket is open");
-    assert_eq!((&push["id"], &push["data"]), (&json!(unknown), &later));
-    let push = socket.event("chat-message").await.expect("the socket is open");
-    assert_eq!((&push["id"], &push["data"]), (&json!(extended), &message));
+    let push = socket.event("reaction-add").await;
+    assert_eq!((push.id(), &push.data), (unknown, &later));
+    let push = socket.event("chat-message").await;
+    assert_eq!((push.id(), &push.data), (extended, &message));
 
     let last = say(&ann, room, "goes on").await;
     let expected = [(extended, "hi".to_owned()), (last, "goes on".to_owned())];
@@ -87,7 +87,7 @@ async fn change(pool: &PgPool, sql: &'static str) {
 async fn older_programs_run_on_later_tables_until_the_minimum_version_forbids_it() {
     let mut cluster = start().await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let pool = cluster.database.pool().await;
     change(
         &pool,
@@ -98,7 +98,7 @@ async fn older_programs_run_on_later_tables_until_the_minimum_version_forbids_it
     .await;
     assert!(cluster.persister[0].terminate().success());
     cluster.persister[0].restart();
-    cluster.ready().await;
+    cluster.wait_until_ready().await;
     let first = say(&ann, room, "0").await;
     assert_eq!(rows(&cluster, room, 1).await, [(first, "0".to_owned())]);
 
@@ -116,7 +116,7 @@ async fn older_programs_run_on_later_tables_until_the_minimum_version_forbids_it
 
     change(&pool, "UPDATE schema_compatibility SET minimum = 1").await;
     cluster.persister[0].restart();
-    cluster.ready().await;
+    cluster.wait_until_ready().await;
 
     // An api that is upgraded before the persister waits for it, and answers no socket meanwhile.
     change(&pool, "UPDATE _sqlx_migrations SET success = FALSE").await;
@@ -125,7 +125,7 @@ async fn older_programs_run_on_later_tables_until_the_minimum_version_forbids_it
     let said = until_said(&cluster.api[0], "upgrade the persister").await;
     assert!(said.contains(&format!("this api needs {}", schema::VERSION)), "{said}");
     change(&pool, "UPDATE _sqlx_migrations SET success = TRUE").await;
-    cluster.ready().await;
+    cluster.wait_until_ready().await;
     let mut socket = cluster.socket(0, "ann").await;
-    socket.must("join_room", json!({ "room_pk": room })).await;
+    socket.join_room(room).await;
 }

@@ -27,7 +27,7 @@ async fn messages_sent_while_an_older_log_comes_back_are_kept() {
     let copy = Folder::new();
     let older = copy.path().join("store");
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let mut sent = BTreeSet::new();
     keep_copy(&mut cluster, &older);
     for round in 0..3 {
@@ -59,7 +59,7 @@ async fn loss_of_an_event_only_api_saw_begins_a_new_epoch() {
     let copy = Folder::new();
     let older = copy.path().join("store");
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     say_all(&ann, room, 0..3).await;
     rows(&cluster, room, 3).await;
     keep_copy(&mut cluster, &older);
@@ -84,9 +84,9 @@ async fn loss_of_an_event_only_api_saw_begins_a_new_epoch() {
 async fn loss_of_an_event_a_node_reports_begins_a_new_epoch() {
     let cluster = start().await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let id = say(&ann, room, "0").await;
-    let fanout = cluster.log(BrokerUser::Fanout).await.client();
+    let fanout = cluster.jetstream(BrokerUser::Fanout).await.client();
     let tell = async |seq| {
         let word = serde_json::to_vec(&LogEnd { epoch: 1, seq }).expect("JSON");
         fanout.publish(subject::log_end(shard()), word.into()).await.expect("sent");
@@ -103,7 +103,7 @@ async fn loss_of_an_event_a_node_reports_begins_a_new_epoch() {
 async fn restarted_broker_with_its_log_keeps_the_epoch() {
     let mut cluster = start().await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let mut sent = say_all(&ann, room, 0..5).await;
     for n in 1..4 {
         cluster.nats.kill9();

@@ -13,7 +13,7 @@ const COUNT: usize = 200;
 
 async fn room_of(cluster: &Cluster) -> (tests::client::Rest, u64) {
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     (ann, room)
 }
 

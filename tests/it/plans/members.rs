@@ -48,9 +48,9 @@ async fn change(cluster: &Cluster, room: u64, members: &str) {
         assert_eq!(eve.get(&path).await.0, StatusCode::NOT_FOUND);
     }
     let mut socket = cluster.socket(0, "crowd-7").await;
-    let joined = socket.must("join_room", json!({ "room_pk": room })).await;
-    assert_eq!(joined["users"].as_array().map(Vec::len), Some(100));
-    assert_eq!(joined["users_count"], MEMBERS);
+    let joined = socket.join_room(room).await;
+    assert_eq!(joined.users.map(|users| users.len()), Some(100));
+    assert_eq!(joined.users_count, Some(MEMBERS));
     for way in [Method::DELETE, Method::PUT, Method::DELETE] {
         let is_out = way == Method::DELETE;
         let member = format!("{members}/crowd-7");
@@ -85,7 +85,7 @@ async fn change_of_a_room_of_many_members_reads_a_bounded_number_of_rows() {
     let (_, deck) = ann.post(paths::ROOMS, json!({ "name": "deck", "team": team["id"] })).await;
     let [private, team, deck] = [private, team, deck].map(|made| made["id"].as_u64().expect("an id"));
     let team_shard = Channel::Team(TeamId(team)).shard(ShardCount::new(8).expect("8"));
-    add_crowd(&pool, "room", cluster.shard(private).await.number(), private).await;
+    add_crowd(&pool, "room", cluster.shard_of(private).await.number(), private).await;
     add_crowd(&pool, "team", team_shard.number(), team).await;
     sqlx::raw_sql("ANALYZE").execute(&pool).await.expect("statistics");
 

@@ -162,11 +162,11 @@ async fn statements_read_bounded_rows_with_and_without_statistics() {
         }
         // The log goes on behind the rows in a new epoch, which the others must not see begin.
         cluster.persister[0].restart();
-        cluster.led().await;
+        cluster.wait_until_led().await;
         for node in cluster.api.iter_mut().chain(&mut cluster.fanout) {
             node.restart();
         }
-        cluster.ready().await;
+        cluster.wait_until_ready().await;
         let run = format!("{plan_cache_mode}{}", if has_statistics { "" } else { " without statistics" });
         let admin = sign(&json!({ "user_id": "root", "is_admin": true, "org_id": "org" }));
         reads::ask_everything(&cluster, &admin).await;

@@ -103,21 +103,21 @@ pub(super) async fn ask_everything(cluster: &Cluster, admin: &str) {
     }
 
     let mut socket = cluster.socket(0, "ann").await;
-    socket.must("list", json!({ "limit": 50 })).await;
-    socket.must("join_room", json!({ "room_pk": 2 })).await;
-    socket.must("subscribe", json!({ "channel": "team-1" })).await;
-    socket.must("history", json!({ "room_pk": 2 })).await;
-    socket.must("join_room", json!({ "room_pk": 6 })).await;
+    socket.act_ok("list", json!({ "limit": 50 })).await;
+    socket.join_room(2).await;
+    socket.subscribe("team-1").await;
+    socket.act_ok("history", json!({ "room_pk": 2 })).await;
+    socket.join_room(6).await;
     // Whether the two share a room is looked for whatever is answered.
-    socket.act("signal", json!({ "user": "right-6", "data": {} })).await.expect("open");
-    socket.act("signal", json!({ "user": "crowd-2", "data": {} })).await.expect("open");
+    socket.act("signal", json!({ "user": "right-6", "data": {} })).await;
+    socket.act("signal", json!({ "user": "crowd-2", "data": {} })).await;
     for (claims, path) in [
         (json!({ "user_id": "ann" }), "/ws/chat/"),
         (json!({ "user_id": "root", "is_admin": true }), "/ws/admin-chat/"),
     ] {
         let address = cluster.fanout[0].address();
         let mut socket = Socket::open_at(&address, path, &sign(&claims)).await.expect("a socket");
-        socket.must("list", json!({ "limit": 100 })).await;
+        socket.act_ok("list", json!({ "limit": 100 })).await;
     }
     let (status, _) = ann.send(Method::GET, "/room/select/6", &Value::Null).await.expect("an answer");
     assert!(status.is_success());

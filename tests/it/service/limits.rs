@@ -9,7 +9,7 @@ use tests::paths;
 async fn malformed_requests_are_refused_with_their_reason() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let messages = paths::messages(room);
     let long = "ü".repeat(16_385);
     let table = [
@@ -109,7 +109,7 @@ async fn socket_survives_malformed_frames() {
         assert_eq!(answer["errors"], json!([error]), "{text}");
         assert_eq!((&answer["data"], &answer["request_id"]), (&Value::Null, &id), "{text}");
     }
-    assert_eq!(socket.must("ping", json!({})).await, json!({}));
+    assert_eq!(socket.act_ok("ping", json!({})).await, json!({}));
     socket.send_text(&"x".repeat((256 << 10) + 1)).await.expect("open");
     let closed = socket.next().await.expect_err("too big").to_string();
     assert!(closed.contains("closed 1009"), "{closed}");
@@ -119,17 +119,17 @@ async fn socket_survives_malformed_frames() {
 async fn longest_text_arrives_in_every_encoding() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let mut socket = cluster.socket(0, "bob").await;
-    socket.must("join_room", json!({ "room_pk": room })).await;
+    socket.join_room(room).await;
     // A letter of four bytes, as JSON's longest escape: twelve bytes each.
     let (text, escaped) = ("𝄞".repeat(16_384), r"\ud834\udd1e".repeat(16_384));
     socket
         .send_text(&format!(r#"{{"action":"create_message","msg_text":"{escaped}","request_id":1}}"#))
         .await
         .expect("open");
-    let push = socket.event("chat-message").await.expect("a push");
-    assert!(push["data"]["message"] == *text, "it is the same text");
+    let push = socket.event("chat-message").await;
+    assert!(push.message() == text, "it is the same text");
     let request = ann.request(Method::POST, &paths::messages(room));
     let request = request.header("content-type", "application/json");
     let answer = request.body(format!(r#"{{"message":"{escaped}"}}"#)).send().await.expect("an answer");

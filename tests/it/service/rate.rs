@@ -18,7 +18,7 @@ async fn started(more: &[(&'static str, &str)]) -> Cluster {
 async fn writes_of_a_person_are_limited_and_others_unaffected() {
     let cluster = started(&[("ROOMCAST_RATE_WRITES", "1:3")]).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let messages = paths::messages(room);
     let send = || ann.request(Method::POST, &messages).json(&json!({ "message": "hi" })).send();
     let refused = loop {
@@ -37,24 +37,23 @@ async fn writes_of_a_person_are_limited_and_others_unaffected() {
     });
     assert_eq!(problem, expected);
     assert_eq!(ann.get(&messages).await.0, StatusCode::OK, "reads are not counted");
-    bob.say(room, "hello").await;
+    bob.send_message(room, "hello").await;
 
     // A person's sockets are counted with their requests.
     let mut socket = cluster.socket(0, "ann").await;
-    socket.must("join_room", json!({ "room_pk": room })).await;
+    socket.join_room(room).await;
     let answer = loop {
-        let answer = socket.act("create_message", json!({ "msg_text": "hi" })).await.expect("open");
-        if answer["response_status"] != 201 {
+        let answer = socket.act("create_message", json!({ "msg_text": "hi" })).await;
+        if answer.status != 201 {
             break answer;
         }
     };
-    let errors = json!(["That is too often. Try again in 1 s."]);
-    assert_eq!((&answer["response_status"], &answer["errors"]), (&json!(429), &errors));
-    socket.must("history", json!({})).await;
+    assert_eq!(answer.refusal(), (429, "That is too often. Try again in 1 s."));
+    socket.act_ok("history", json!({})).await;
     // The host application is not counted.
     let root = Rest::new(&cluster.api[0].address(), &sign(&json!({ "user_id": "root", "is_admin": true })));
     for n in 0..6 {
-        root.say(room, &format!("{n}")).await;
+        root.send_message(room, &format!("{n}")).await;
     }
     let metrics = cluster.api[0].metrics().await;
     assert!(metrics.contains("roomcast_rate_limited_total{limit=\"writes\"} 2"), "{metrics}");
@@ -103,7 +102,7 @@ async fn requests_of_an_address_are_limited() {
         assert!(opened.len() < 60, "nothing is refused");
     };
     assert!(refused.contains("429"), "{refused}");
-    assert_eq!(opened[0].must("ping", json!({})).await, json!({}), "open ones are not touched");
+    assert_eq!(opened[0].act_ok("ping", json!({})).await, json!({}), "open ones are not touched");
 }
 
 #[tokio::test]
@@ -121,7 +120,7 @@ async fn loopback_address_is_not_limited_without_an_address_header() {
 async fn socket_action_beyond_the_limit_does_nothing() {
     // So many at once, and none more for as long as the test takes.
     let cluster = started(&[("ROOMCAST_RATE_FRAMES", "1/h:8")]).await;
-    let room = cluster.rest(0, "ann").make_room("general").await;
+    let room = cluster.rest(0, "ann").create_room("general").await;
     let actions = [
         ("join_room", json!({ "room_pk": room })),
         ("history", json!({ "room_pk": room })),
@@ -135,39 +134,35 @@ async fn socket_action_beyond_the_limit_does_nothing() {
     ];
     let mut first = cluster.socket(0, "ann").await;
     for (n, (action, fields)) in actions.iter().enumerate() {
-        let answer = first.act(action, fields.clone()).await.expect("open");
-        assert_eq!(answer["response_status"] == 429, n >= 8, "{action}: {answer}");
+        let answer = first.act(action, fields.clone()).await;
+        assert_eq!(answer.status == 429, n >= 8, "{action}: {answer}");
     }
     let mut spent = cluster.socket(0, "ann").await;
-    spent.must("subscribe", json!({ "channel": format!("room-{room}") })).await;
+    spent.subscribe_room(room).await;
     for _ in 0..7 {
-        spent.must("ping", json!({})).await;
+        spent.act_ok("ping", json!({})).await;
     }
-    let stored = cluster.stored().await;
+    let stored = cluster.event_count().await;
     for (action, fields) in &actions[..3] {
-        let answer = spent.act(action, fields.clone()).await.expect("open");
-        assert_eq!(
-            (&answer["response_status"], &answer["action"]),
-            (&json!(429), &json!(action)),
-            "{answer}"
-        );
-        assert!(answer["errors"][0].as_str().is_some_and(|text| text.starts_with("That is too often.")));
+        let answer = spent.act(action, fields.clone()).await;
+        assert_eq!((answer.status, &answer.action), (429, &json!(action)), "{answer}");
+        assert!(answer.refusal().1.starts_with("That is too often."), "{answer}");
     }
-    assert_eq!(cluster.stored().await, stored);
+    assert_eq!(cluster.event_count().await, stored);
     let metrics = cluster.fanout[0].metrics().await;
     assert!(metrics.contains("roomcast_rate_limited_total{limit=\"frames\"} 4"), "{metrics}");
     let mut binary = cluster.socket(0, "ann").await;
     for _ in 0..8 {
         binary.send_binary(b"{}").await.expect("open");
     }
-    let answer = binary.act("ping", json!({})).await.expect("open");
-    assert_eq!(answer["response_status"], 429, "frames that are not text are counted: {answer}");
+    let answer = binary.act("ping", json!({})).await;
+    assert_eq!(answer.status, 429, "frames that are not text are counted: {answer}");
     // A socket more of the same person has its own share, and the host application is not counted.
-    cluster.socket(0, "ann").await.must("ping", json!({})).await;
+    cluster.socket(0, "ann").await.act_ok("ping", json!({})).await;
     let root = sign(&json!({ "user_id": "root", "is_admin": true }));
     let mut root = Socket::open(&cluster.fanout[0].address(), &root).await.expect("it opens");
     for _ in 0..20 {
-        root.must("ping", json!({})).await;
+        root.act_ok("ping", json!({})).await;
     }
 }
 
@@ -176,7 +171,7 @@ async fn sockets_of_a_person_and_channels_of_a_socket_are_limited() {
     let limits = [("ROOMCAST_SOCKETS_PERSON", "2"), ("ROOMCAST_CHANNELS_SOCKET", "2")];
     let cluster = started(&limits).await;
     let ann = cluster.rest(0, "ann");
-    let rooms = [ann.make_room("a").await, ann.make_room("b").await, ann.make_room("c").await];
+    let rooms = [ann.create_room("a").await, ann.create_room("b").await, ann.create_room("c").await];
     let (mut socket, second) = (cluster.socket(0, "ann").await, cluster.socket(0, "ann").await);
     let refused = Socket::open(&cluster.fanout[0].address(), &token("ann")).await.err().expect("refused");
     assert!(refused.to_string().contains("429"), "{refused}");
@@ -191,22 +186,22 @@ async fn sockets_of_a_person_and_channels_of_a_socket_are_limited() {
         Socket::open(&cluster.fanout[0].address(), &token("ann")).await.ok()
     })
     .await;
-    for room in &rooms[..2] {
-        socket.must("join_room", json!({ "room_pk": room })).await;
+    for room in rooms[..2].iter().copied() {
+        socket.join_room(room).await;
     }
-    let stored = cluster.stored().await;
+    let stored = cluster.event_count().await;
     for (action, fields) in [
         ("join_room", json!({ "room_pk": rooms[2] })),
         ("subscribe", json!({ "channel": format!("room-{}", rooms[2]) })),
     ] {
-        let answer = socket.act(action, fields).await.expect("open");
-        let errors = json!(["A socket may follow 2 channels at most. Leave one first."]);
-        assert_eq!((&answer["response_status"], &answer["errors"]), (&json!(429), &errors));
+        let answer = socket.act(action, fields).await;
+        let error = "A socket may follow 2 channels at most. Leave one first.";
+        assert_eq!(answer.refusal(), (429, error));
     }
-    assert_eq!(cluster.stored().await, stored, "who was refused has not joined");
-    socket.must("subscribe", json!({ "channel": format!("room-{}", rooms[0]) })).await;
-    socket.must("leave_room", json!({ "room_pk": rooms[0] })).await;
-    socket.must("join_room", json!({ "room_pk": rooms[2] })).await;
+    assert_eq!(cluster.event_count().await, stored, "who was refused has not joined");
+    socket.subscribe_room(rooms[0]).await;
+    socket.leave_room(rooms[0]).await;
+    socket.join_room(rooms[2]).await;
 }
 
 #[tokio::test]
@@ -215,7 +210,7 @@ async fn invitations_between_two_people_are_limited() {
     let ann = cluster.rest(0, "ann");
     let mut statuses = Vec::new();
     for n in 0..3 {
-        let room = ann.make_room(&format!("{n}")).await;
+        let room = ann.create_room(&format!("{n}")).await;
         let (status, _) = ann.post(&paths::invitations(room), json!({ "user": "bob" })).await;
         statuses.push(status.as_u16());
         let (status, _) = ann.post(&paths::invitations(room), json!({ "user": "cid" })).await;

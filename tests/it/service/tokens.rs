@@ -123,11 +123,11 @@ async fn person_id_means_the_same_in_token_body_path_and_channel() {
         let room = room["id"].as_u64().expect("an id");
         let token = sign(&json!({ "user_id": id }));
         let rest = Rest::new(&cluster.api[0].address(), &token);
-        let said = rest.say(room, "hi").await;
+        let said = rest.send_message(room, "hi").await;
         let (_, page) = ann.get(&paths::messages(room)).await;
         assert_eq!((&page["results"][0]["id"], &page["results"][0]["user"]), (&json!(said), &json!(text)));
         let mut socket = Socket::open(&cluster.fanout[0].address(), &token).await.expect("it opens");
-        socket.must("subscribe", json!({ "channel": format!("user-{text}") })).await;
+        socket.subscribe(&format!("user-{text}")).await;
         let member = paths::member(room, path);
         assert_eq!(rest.get(&format!("/api/v1/users/{path}")).await.1["id"], text);
         let (status, _) = ann.send(reqwest::Method::DELETE, &member, &Value::Null).await.expect("an answer");

@@ -21,7 +21,7 @@ pub struct Node {
     admin: u16,
     environment: Vec<(&'static str, String)>,
     folder: PathBuf,
-    link: Option<Proxy>,
+    proxy: Option<Proxy>,
 }
 
 /// The path of a program of this workspace, built if necessary.
@@ -61,14 +61,14 @@ impl Node {
         folder: &Path,
         n: usize,
         environment: Vec<(&'static str, String)>,
-        link: Option<Proxy>,
+        proxy: Option<Proxy>,
     ) -> Self {
         let (port, admin) = (free_port(), free_port());
         let program = format!("roomcast-{service}");
         let folder = folder.join(format!("{program}-{n}"));
         std::fs::create_dir(&folder).expect("a folder");
         let process = Self::spawn(&program, &folder, port, admin, &environment);
-        Self { program, process, port, admin, environment, folder, link }
+        Self { program, process, port, admin, environment, folder, proxy }
     }
 
     fn spawn(
@@ -91,13 +91,13 @@ impl Node {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// The proxy of the link that this cluster can cut.
+    /// The proxy between this node and the broker or the database.
     ///
     /// # Panics
-    /// When the cluster was not started by `start_linked`, or this service has no such link.
+    /// When the cluster was not started by `start_with_proxies`, or this service has no proxy.
     #[must_use]
-    pub fn link(&self) -> &Proxy {
-        self.link.as_ref().expect("a cluster started with this link")
+    pub fn proxy(&self) -> &Proxy {
+        self.proxy.as_ref().expect("the cluster was started with proxies for this service")
     }
 
     /// All output of the process so far.
@@ -173,8 +173,8 @@ impl Node {
     /// Waits until `/readyz` answers 2xx.
     ///
     /// # Panics
-    /// When the process exits, or is not ready within [`PATIENCE`](crate::PATIENCE).
-    pub async fn ready(&mut self) {
+    /// When the process exits, or is not ready within [`TIMEOUT`](crate::TIMEOUT).
+    pub async fn wait_until_ready(&mut self) {
         let address = format!("http://127.0.0.1:{}/readyz", self.admin);
         eventually(&format!("{} is ready", self.program), || {
             assert!(self.process.ended().is_none(), "{} ended:\n{}", self.program, self.process.tail());

@@ -34,10 +34,10 @@ async fn person_with_an_open_socket_is_online() {
 }
 
 /// Channel and data of the next `event` on a socket that follows no channel.
-async fn heard(socket: &mut Socket, event: &str) -> (Value, Value) {
-    let push = socket.event(event).await.expect("a push");
-    assert_eq!(push.get("id"), None, "it is not stored there: {push}");
-    (push["channel"].clone(), push["data"].clone())
+async fn heard(socket: &mut Socket, event: &str) -> (String, Value) {
+    let push = socket.event(event).await;
+    assert!(!push.has_id(), "it is not stored there: {push}");
+    (push.channel, push.data)
 }
 
 #[tokio::test]
@@ -46,26 +46,26 @@ async fn camera_state_is_pushed_to_contacts_only_and_shown_in_lists() {
     let (ann, bob) = (person(&cluster, 0, 7), person(&cluster, 1, 8));
     add(&ann, 7, 8).await;
     let mut own = cluster.socket(0, "7").await;
-    own.must("subscribe", json!({ "channel": "user-7" })).await;
+    own.subscribe("user-7").await;
     let mut contact = [cluster.socket(0, "8").await, cluster.socket(1, "8").await];
     // Who follows their own channel hears it once too.
-    contact[1].must("subscribe", json!({ "channel": "user-8" })).await;
+    contact[1].subscribe("user-8").await;
     let mut stranger = cluster.socket(1, "9").await;
     for (path, is_on) in [("/webrtc/cameraOn", true), ("/webrtc/cameraOff", false)] {
         get(&ann, path).await;
         let data = json!({ "user": "7", "is_camera": is_on });
         for socket in &mut contact {
-            assert_eq!(heard(socket, "camera").await, (json!("user-8"), data.clone()));
-            let rest = socket.so_far().await;
-            assert!(rest.iter().all(|push| push["event"] != "camera"), "{rest:?}");
+            assert_eq!(heard(socket, "camera").await, ("user-8".to_owned(), data.clone()));
+            let rest = socket.pushes_until_pong().await;
+            assert!(rest.iter().all(|push| push.event != "camera"), "{rest:?}");
         }
-        let stored = own.event("camera").await.expect("a push");
-        assert!(stored["id"].is_u64(), "{stored}");
-        assert_eq!((&stored["channel"], &stored["data"]), (&json!("user-7"), &data));
+        let stored = own.event("camera").await;
+        assert!(stored.has_id(), "{stored}");
+        assert_eq!((&*stored.channel, &stored.data), ("user-7", &data));
         assert_eq!(get(&bob, "/room/list").await["contact_users"]["7"]["is_camera"], is_on);
         assert_eq!(get(&bob, "/api/v1/users/7").await["is_camera"], is_on, "natively too");
     }
-    assert!(stranger.so_far().await.iter().all(|push| push["event"] != "camera"));
+    assert!(stranger.pushes_until_pong().await.iter().all(|push| push.event != "camera"));
 }
 
 #[tokio::test]
@@ -81,7 +81,7 @@ async fn profile_change_is_pushed_to_contacts_without_email_and_account() {
         "user": "7", "issued_at": 1_700_000_001, "username": "Ann", "gender": "male", "language": "en",
         "main_photo": "7.jpg",
     });
-    assert_eq!(heard(&mut contact, "profile").await, (json!("user-8"), expected));
+    assert_eq!(heard(&mut contact, "profile").await, ("user-8".to_owned(), expected));
     let described = &get(&person(&cluster, 0, 8), "/room/list").await["contact_users"]["7"];
     assert_eq!((&described["username"], &described["email"]), (&json!("Ann"), &Value::Null));
 }
@@ -123,12 +123,12 @@ async fn call_is_set_up_between_two_people() {
     let room = add(&person(&cluster, 0, 7), 7, 8).await;
     let (mut ann, mut bob) = (cluster.socket(0, "7").await, cluster.socket(0, "8").await);
     let offer = json!({ "user": "8", "data": { "sdp": "offer" } });
-    let refused = ann.act("signal", offer).await.expect("open");
-    assert_eq!(refused["response_status"], 403, "the other has not been there: {refused}");
+    let refused = ann.act("signal", offer).await;
+    assert_eq!(refused.status, 403, "the other has not been there: {refused}");
     for user in [7, 8] {
         get(&person(&cluster, 0, user), &format!("/room/select/{room}")).await;
     }
-    ann.must("signal", json!({ "user": "8", "data": { "sdp": "offer" } })).await;
-    let push = bob.event("signal").await.expect("a push");
-    assert_eq!(push["data"], json!({ "user": "7", "data": { "sdp": "offer" } }));
+    ann.act_ok("signal", json!({ "user": "8", "data": { "sdp": "offer" } })).await;
+    let push = bob.event("signal").await;
+    assert_eq!(push.data, json!({ "user": "7", "data": { "sdp": "offer" } }));
 }

@@ -22,7 +22,7 @@ async fn direct_requests_that_are_malformed_or_forbidden_are_refused() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, eve) = (person(&cluster, 0, 7), person(&cluster, 0, 9));
     let room = add(&ann, 7, 8).await;
-    let public = cluster.rest(0, "7").make_room("general").await;
+    let public = cluster.rest(0, "7").create_room("general").await;
     let user = "a user id: 1 to 64 of letters, digits and _.@:|+!#$%&'*/=?^`{}~-";
     let add = "/room/add";
     for (body, status, detail) in [
@@ -178,7 +178,7 @@ async fn closed_direct_room_refuses_messages() {
     let room = add(&ann, 7, 8).await;
     say(&ann, room, "hi").await;
     let path = paths::room(room);
-    admin(&cluster).send(Method::DELETE, &path, &Value::Null).await.expect("an answer");
+    admin(&cluster).delete(&path).await;
     let closed = refused(409, "This room is closed.");
     assert_eq!(ann.post("/room/list", json!({ "room_id": room, "message": "hi" })).await, closed);
     for verb in ["select", "stop"] {

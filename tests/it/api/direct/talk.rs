@@ -13,18 +13,18 @@ async fn direct_and_native_messages_reach_each_other() {
     let (ann, bob) = (person(&cluster, 0, 7), person(&cluster, 1, 8));
     let room = add(&ann, 7, 8).await;
     let (mut joined, mut stranger) = (cluster.socket(1, "8").await, cluster.socket(0, "9").await);
-    let info = joined.must("join_room", json!({ "room_pk": room })).await;
-    assert_eq!((&info["kind"], &info["users"]), (&json!("direct"), &json!(["7", "8"])));
-    let refused = stranger.act("join_room", json!({ "room_pk": room })).await.expect("open");
-    assert_eq!(refused["response_status"], 404, "{refused}");
+    let info = joined.join_room(room).await;
+    assert_eq!((&*info.kind, info.users), ("direct", Some(vec!["7".to_owned(), "8".to_owned()])));
+    let refused = stranger.act("join_room", json!({ "room_pk": room })).await;
+    assert_eq!(refused.status, 404, "{refused}");
 
     let (id, _) = say(&ann, room, "by document").await;
-    let push = joined.event("chat-message").await.expect("a push");
-    assert_eq!((&push["channel"], &push["id"]), (&json!(format!("room-{room}")), &json!(id)));
-    assert_eq!((&push["data"]["message"], &push["data"]["user"]), (&json!("by document"), &json!("7")));
-    let sent = joined.must("create_message", json!({ "msg_text": "by socket" })).await;
+    let push = joined.event("chat-message").await;
+    assert_eq!((&*push.channel, push.id()), (&*format!("room-{room}"), id));
+    assert_eq!((push.message(), push.user()), ("by document", "7"));
+    let sent = joined.send_message("by socket").await;
     let native = cluster.rest(1, "7");
-    let by_rest = native.say(room, "by REST").await;
+    let by_rest = native.send_message(room, "by REST").await;
     let (_, history) = native.get(&paths::messages(room)).await;
     let texts: Vec<&Value> =
         history["results"].as_array().expect("messages").iter().map(|message| &message["message"]).collect();
@@ -33,18 +33,18 @@ async fn direct_and_native_messages_reach_each_other() {
     // A look at the room waits for what was acknowledged before.
     let list = get(&bob, &format!("/room/select/{room}")).await;
     let messages = &list["rooms"][room.to_string()]["messages"];
-    assert_eq!(messages[sent["id"].to_string()]["message"], "by socket");
-    assert_eq!(messages[sent["id"].to_string()]["author_id"], 8);
+    assert_eq!(messages[sent.to_string()]["message"], "by socket");
+    assert_eq!(messages[sent.to_string()]["author_id"], 8);
     assert_eq!(messages[by_rest.to_string()]["is_readed"], true);
-    assert_eq!(messages[sent["id"].to_string()]["is_readed"], false, "the other has not read it");
-    let read = joined.event("message-read").await.expect("a push");
-    assert_eq!(read["data"], json!({ "message_id": by_rest, "room": room, "user": "8" }));
+    assert_eq!(messages[sent.to_string()]["is_readed"], false, "the other has not read it");
+    let read = joined.event("message-read").await;
+    assert_eq!(read.data, json!({ "message_id": by_rest, "room": room, "user": "8" }));
 
     // What is edited is shown as it is, what is deleted is not.
     let path = paths::messages(room);
     let edit = json!({ "message": "by hand" });
-    native.send(Method::PATCH, &format!("{path}/{by_rest}"), &edit).await.expect("an answer");
-    native.send(Method::DELETE, &format!("{path}/{id}"), &Value::Null).await.expect("an answer");
+    native.patch(&format!("{path}/{by_rest}"), edit).await;
+    native.delete(&format!("{path}/{id}")).await;
     let messages = get(&ann, "/room/list").await["rooms"][room.to_string()]["messages"].clone();
     assert_eq!(messages[by_rest.to_string()]["message"], "by hand");
     assert_eq!(messages.get(id.to_string()), None);
@@ -114,7 +114,7 @@ async fn direct_answer_contains_its_own_change_while_the_persister_is_down() {
     let (id, seen) = say(&ann, room, "now").await;
     assert_eq!(seen["messages"].as_object().map(|messages| messages.len()), Some(2));
     cluster.persister[0].restart();
-    cluster.ready().await;
+    cluster.wait_until_ready().await;
     let list = get(&ann, &format!("/room/select/{room}")).await;
     assert_eq!(list["rooms"][room.to_string()]["messages"][id.to_string()]["message"], "now");
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use reqwest::Method;
 use serde_json::Value;
 use tests::cluster::{Cluster, Size};
 use tests::paths;
@@ -33,7 +32,7 @@ async fn direct_room_of_a_pair_is_unique_until_it_is_closed() {
         .expect("a count");
     assert_eq!(made, 1);
     let path = paths::room(first);
-    let (status, _) = admin(&cluster).send(Method::DELETE, &path, &Value::Null).await.expect("an answer");
+    let (status, _) = admin(&cluster).delete(&path).await;
     assert_eq!(status, 204);
     let list = get(&person(&cluster, 1, 7), "/room/list").await;
     assert_eq!((&list["room_ids"], &list["current_room"]), (&Value::Array(vec![]), &Value::Null));

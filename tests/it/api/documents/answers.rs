@@ -19,7 +19,7 @@ struct Noted {
 
 impl Noted {
     /// Sends a request that must succeed. `operation` is a method and path of the document, `of` the path's parameters.
-    async fn must(&mut self, operation: &str, of: &[&Value], body: Value) -> Value {
+    async fn act_ok(&mut self, operation: &str, of: &[&Value], body: Value) -> Value {
         let (method, template) = operation.split_once(' ').expect("a method and a path");
         let method: Method = method.parse().expect("a method");
         let mut path = template.split('?').next().expect("a path").to_owned();
@@ -47,41 +47,41 @@ async fn successful_answers_have_the_forms_of_the_openapi_document() {
     let null = || Value::Null;
 
     let chat = json!({ "title": "Potter", "room": "films" });
-    let chat = noted.must("POST /api/chat/", &[], chat).await["chat"]["id"].clone();
-    noted.must("GET /api/chat/{room}/", &[&json!("films")], null()).await;
+    let chat = noted.act_ok("POST /api/chat/", &[], chat).await["chat"]["id"].clone();
+    noted.act_ok("GET /api/chat/{room}/", &[&json!("films")], null()).await;
     let told = json!({ "description": "Wizards" });
-    noted.must("PATCH /api/chat/{room}/{id}/", &[&json!("films"), &chat], told).await;
+    noted.act_ok("PATCH /api/chat/{room}/{id}/", &[&json!("films"), &chat], told).await;
 
-    let pair = noted.must("POST /room/add", &[], json!({ "owner": 7, "abonent": 8 })).await["id"].clone();
-    noted.must("POST /room/list", &[], json!({ "room_id": pair, "message": "hello" })).await;
-    noted.must("GET /room/list", &[], null()).await;
-    noted.must("GET /room/select/{room}", &[&pair], null()).await;
-    noted.must("GET /room/stop/{room}", &[&pair], null()).await;
+    let pair = noted.act_ok("POST /room/add", &[], json!({ "owner": 7, "abonent": 8 })).await["id"].clone();
+    noted.act_ok("POST /room/list", &[], json!({ "room_id": pair, "message": "hello" })).await;
+    noted.act_ok("GET /room/list", &[], null()).await;
+    noted.act_ok("GET /room/select/{room}", &[&pair], null()).await;
+    noted.act_ok("GET /room/stop/{room}", &[&pair], null()).await;
 
     let visit = json!({ "user_id": "7", "org_id": "org", "portfolio_name": "p", "product_name": "w" });
-    let key = noted.must("POST /api/v2/room-control", &[], visit).await["inserted_id"].clone();
+    let key = noted.act_ok("POST /api/v2/room-control", &[], visit).await["inserted_id"].clone();
     let message = json!({
         "type": "create_message", "room_id": key, "message_data": "hello", "side": true, "auther": "client",
         "message_type": "text",
     });
-    noted.must("POST /api/v2/room-service", &[], message).await;
+    noted.act_ok("POST /api/v2/room-service", &[], message).await;
     for kind in ["get_messages", "get_room_by_id"] {
         let asked = format!("GET /api/v2/room-service?type={kind}&room_id={}", key.as_str().expect("a key"));
-        noted.must(&asked, &[], null()).await;
+        noted.act_ok(&asked, &[], null()).await;
     }
-    noted.must("GET /api/v2/room-list?org_id=org&product_name=w", &[], null()).await;
-    noted.must("DELETE /api/v2/room-service", &[], json!({ "room_id": key })).await;
+    noted.act_ok("GET /api/v2/room-list?org_id=org&product_name=w", &[], null()).await;
+    noted.act_ok("DELETE /api/v2/room-service", &[], json!({ "room_id": key })).await;
 
-    let team =
-        noted.must("POST /api/v1/teams", &[], json!({ "name": "crew", "users": ["8"] })).await["id"].clone();
-    noted.must("GET /api/v1/teams/{team}", &[&team], null()).await;
+    let team = noted.act_ok("POST /api/v1/teams", &[], json!({ "name": "crew", "users": ["8"] })).await["id"]
+        .clone();
+    noted.act_ok("GET /api/v1/teams/{team}", &[&team], null()).await;
     let room =
-        noted.must("POST /api/v1/rooms", &[], json!({ "name": "tea", "team": team })).await["id"].clone();
+        noted.act_ok("POST /api/v1/rooms", &[], json!({ "name": "tea", "team": team })).await["id"].clone();
     let sent = json!({ "message": "hello", "client_id": "a" });
-    noted.must("POST /api/v1/rooms/{room}/messages", &[&room], sent).await;
-    noted.must("GET /api/v1/rooms/{room}/messages?limit=1", &[&room], null()).await;
-    noted.must("GET /api/v1/rooms/{room}/messages?changed_after=0", &[&room], null()).await;
-    noted.must("GET /api/v1/messages/search?q=hello", &[], null()).await;
+    noted.act_ok("POST /api/v1/rooms/{room}/messages", &[&room], sent).await;
+    noted.act_ok("GET /api/v1/rooms/{room}/messages?limit=1", &[&room], null()).await;
+    noted.act_ok("GET /api/v1/rooms/{room}/messages?changed_after=0", &[&room], null()).await;
+    noted.act_ok("GET /api/v1/messages/search?q=hello", &[], null()).await;
 
     let folder = Folder::new();
     let answers = folder.path().join("answers");

@@ -7,6 +7,7 @@ use tests::{
     client::{Rest, Socket},
     cluster::{Cluster, Size, sign, token},
     folder::Folder,
+    native::SocketAnswer,
 };
 use tokio::process::Command;
 
@@ -31,34 +32,34 @@ impl<'a> Noted<'a> {
     }
 
     /// Plays an action; records the request, the pushes meanwhile, and the answer.
-    async fn play(&mut self, action: &str, mut body: Value) -> Value {
-        let answer = self.socket.act(action, body.clone()).await.expect("the socket is open");
+    async fn play(&mut self, action: &str, mut body: Value) -> SocketAnswer {
+        let answer = self.socket.act(action, body.clone()).await;
         body["action"] = action.into();
         self.note(true, &body);
-        self.note(false, &answer);
+        self.note(false, answer.frame());
         answer
     }
 
     /// Plays an action that must succeed.
-    async fn must(&mut self, action: &str, body: Value) -> Value {
+    async fn act_ok(&mut self, action: &str, body: Value) -> Value {
         let answer = self.play(action, body).await;
-        assert!(answer["response_status"].as_u64().is_some_and(|status| status < 300), "{answer}");
-        answer["data"].clone()
+        assert!(answer.is_success(), "{action} succeeds: {answer}");
+        answer.data
     }
 
     /// Records the next push of an event.
     async fn hear(&mut self, event: &str) {
-        let push = self.socket.event(event).await.unwrap_or_else(|error| panic!("{event}: {error}"));
-        self.note(false, &push);
+        let push = self.socket.event(event).await;
+        self.note(false, push.frame());
     }
 
     /// Records pushes until all of these events were pushed.
     async fn until(&mut self, events: &[&str]) {
         let mut awaited = events.to_vec();
         while !awaited.is_empty() {
-            let push = self.socket.push().await.unwrap_or_else(|error| panic!("{awaited:?}: {error}"));
-            awaited.retain(|event| push["event"] != *event);
-            self.note(false, &push);
+            let push = self.socket.push().await;
+            awaited.retain(|event| push.event != *event);
+            self.note(false, push.frame());
         }
     }
 }
@@ -72,27 +73,27 @@ async fn asked(rest: &Rest, method: Method, path: &str, body: Value) -> Value {
 /// Plays the actions of people in a room.
 async fn talk(cluster: &Cluster, ann: &mut Noted<'_>, bob: &mut Noted<'_>) {
     let rest = cluster.rest(0, "7");
-    ann.must("subscribe", json!({ "channel": "system" })).await;
-    let room = rest.make_room("tea").await;
-    ann.must("join_room", json!({ "room_pk": room })).await;
-    bob.must("join_room", json!({ "room_pk": room })).await;
-    bob.must("subscribe", json!({ "channel": format!("room-{room}"), "since": 0, "epoch": 0 })).await;
+    ann.act_ok("subscribe", json!({ "channel": "system" })).await;
+    let room = rest.create_room("tea").await;
+    ann.act_ok("join_room", json!({ "room_pk": room })).await;
+    bob.act_ok("join_room", json!({ "room_pk": room })).await;
+    bob.act_ok("subscribe", json!({ "channel": format!("room-{room}"), "since": 0, "epoch": 0 })).await;
     let message =
-        ann.must("create_message", json!({ "msg_text": "hi", "client_id": "a" })).await["id"].clone();
-    ann.must("edit_message", json!({ "msg_id": message, "edited_msg_text": "hi!" })).await;
-    bob.must("history", json!({ "limit": 5 })).await;
-    bob.must("mark_read", json!({ "message_id": message })).await;
-    bob.must("current_room_info", json!({})).await;
-    bob.must("list", json!({})).await;
-    bob.must("typing", json!({ "room_pk": room })).await;
-    bob.must("signal", json!({ "user": "7", "data": { "sdp": 1 } })).await;
-    ann.must("delete_messages", json!({ "msg_id_list": [message] })).await;
+        ann.act_ok("create_message", json!({ "msg_text": "hi", "client_id": "a" })).await["id"].clone();
+    ann.act_ok("edit_message", json!({ "msg_id": message, "edited_msg_text": "hi!" })).await;
+    bob.act_ok("history", json!({ "limit": 5 })).await;
+    bob.act_ok("mark_read", json!({ "message_id": message })).await;
+    bob.act_ok("current_room_info", json!({})).await;
+    bob.act_ok("list", json!({})).await;
+    bob.act_ok("typing", json!({ "room_pk": room })).await;
+    bob.act_ok("signal", json!({ "user": "7", "data": { "sdp": 1 } })).await;
+    ann.act_ok("delete_messages", json!({ "msg_id_list": [message] })).await;
     asked(&rest, Method::PATCH, &paths::room(room), json!({ "name": "Tea" })).await;
-    bob.must("leave_room", json!({})).await;
-    bob.must("ping", json!({})).await;
-    bob.must("authenticate", json!({ "token": token("8") })).await;
-    let refused = bob.socket.act("nonsense", json!({})).await.expect("the socket is open");
-    bob.note(false, &refused);
+    bob.act_ok("leave_room", json!({})).await;
+    bob.act_ok("ping", json!({})).await;
+    bob.act_ok("authenticate", json!({ "token": token("8") })).await;
+    let refused = bob.socket.act("nonsense", json!({})).await;
+    bob.note(false, refused.frame());
     ann.until(&["chatroom", "participant-join", "chat-message", "message-edit", "typing", "signal"]).await;
     bob.until(&["message-delete", "message-read", "room-update"]).await;
     ann.until(&["participant-leave"]).await;
@@ -101,33 +102,33 @@ async fn talk(cluster: &Cluster, ann: &mut Noted<'_>, bob: &mut Noted<'_>) {
 /// Causes the pushes about people, invitations, teams, topics and direct rooms.
 async fn belong(cluster: &Cluster, ann: &mut Noted<'_>, bob: &mut Noted<'_>) {
     let (rest, other) = (cluster.rest(0, "7"), cluster.rest(0, "8"));
-    bob.must("subscribe", json!({ "channel": "user-8" })).await;
+    bob.act_ok("subscribe", json!({ "channel": "user-8" })).await;
     let elsewhere = cluster.socket(1, "8").await;
     bob.until(&["online"]).await;
     drop(elsewhere);
     bob.until(&["offline"]).await;
     let room = asked(&rest, Method::POST, paths::ROOMS, json!({ "name": "board", "private": true })).await;
     let room = room["id"].clone();
-    ann.must("join_room", json!({ "room_pk": room })).await;
-    let invited = ann.must("invite", json!({ "room_pk": room, "user": "8" })).await["id"].clone();
+    ann.act_ok("join_room", json!({ "room_pk": room })).await;
+    let invited = ann.act_ok("invite", json!({ "room_pk": room, "user": "8" })).await["id"].clone();
     bob.until(&["invitation"]).await;
     asked(&other, Method::POST, &format!("/api/v1/invitations/{invited}/accept"), Value::Null).await;
-    bob.must("join_room", json!({ "room_pk": room })).await;
+    bob.act_ok("join_room", json!({ "room_pk": room })).await;
     asked(&rest, Method::DELETE, &paths::member(room, "8"), Value::Null).await;
     bob.until(&["invitation-answer", "unsubscribed"]).await;
     ann.until(&["member-add", "member-remove"]).await;
 
     let team = asked(&rest, Method::POST, "/api/v1/teams", json!({ "name": "crew" })).await["id"].clone();
-    ann.must("subscribe", json!({ "channel": format!("team-{team}") })).await;
+    ann.act_ok("subscribe", json!({ "channel": format!("team-{team}") })).await;
     for method in [Method::PUT, Method::DELETE] {
         asked(&rest, method, &format!("/api/v1/teams/{team}/members/8"), Value::Null).await;
     }
     ann.until(&["team-member-add", "team-member-remove"]).await;
-    ann.must("unsubscribe", json!({ "channel": format!("team-{team}") })).await;
+    ann.act_ok("unsubscribe", json!({ "channel": format!("team-{team}") })).await;
 
     let topic = json!({ "title": "Potter", "room": "films" });
     let topic = asked(&rest, Method::POST, "/api/chat/", topic).await["chat"]["id"].clone();
-    ann.must("topic_info", json!({ "category": "films", "room_pk": topic })).await;
+    ann.act_ok("topic_info", json!({ "category": "films", "room_pk": topic })).await;
     let pair =
         asked(&other, Method::POST, "/room/add", json!({ "owner": 8, "abonent": 7 })).await["id"].clone();
     asked(&other, Method::GET, &format!("/room/select/{pair}"), Value::Null).await;
@@ -140,8 +141,8 @@ async fn belong(cluster: &Cluster, ann: &mut Noted<'_>, bob: &mut Noted<'_>) {
 
 /// Causes the pushes about a crowd, and waits for a position, which is pushed every 30 s.
 async fn crowd(cluster: &Cluster, ann: &mut Noted<'_>) {
-    let room = cluster.rest(0, "7").make_room("stadium").await;
-    ann.must("join_room", json!({ "room_pk": room })).await;
+    let room = cluster.rest(0, "7").create_room("stadium").await;
+    ann.act_ok("join_room", json!({ "room_pk": room })).await;
     let _fans = crate::fanout::crowd::fill(cluster, room).await;
     ann.hear("presence").await;
     ann.hear("position").await;
@@ -150,15 +151,15 @@ async fn crowd(cluster: &Cluster, ann: &mut Noted<'_>) {
 /// Plays the seven actions of a match socket, or those that an admin's socket has.
 async fn play_match(noted: &mut Noted<'_>, room: &Value) {
     noted.play("create_message", json!({ "msg_text": "too early" })).await;
-    noted.must("list", json!({})).await;
-    noted.must("join_room", json!({ "room_pk": room })).await;
+    noted.act_ok("list", json!({})).await;
+    noted.act_ok("join_room", json!({ "room_pk": room })).await;
     if noted.channel == "match" {
-        noted.must("current_room_info", json!({})).await;
+        noted.act_ok("current_room_info", json!({})).await;
     }
-    let message = noted.must("create_message", json!({ "msg_text": "hello" })).await["id"].clone();
-    noted.must("edit_message", json!({ "msg_id": message, "edited_msg_text": "edit" })).await;
-    noted.must("delete_messages", json!({ "msg_id_list": [message] })).await;
-    noted.must("leave_room", json!({})).await;
+    let message = noted.act_ok("create_message", json!({ "msg_text": "hello" })).await["id"].clone();
+    noted.act_ok("edit_message", json!({ "msg_id": message, "edited_msg_text": "edit" })).await;
+    noted.act_ok("delete_messages", json!({ "msg_id_list": [message] })).await;
+    noted.act_ok("leave_room", json!({})).await;
 }
 
 #[tokio::test]

@@ -76,15 +76,15 @@ fn compare(cluster: &Cluster, folder: &Folder, key: &str, document: &str, token:
 /// Creates what schemathesis.toml refers to; returns the key of a support room.
 async fn seed(cluster: &Cluster, rest: &Rest) -> String {
     for name in ["tea", "coffee", "milk"] {
-        let room = rest.make_room(name).await;
+        let room = rest.create_room(name).await;
         assert!((1..=3).contains(&room), "one that schemathesis.toml names");
         for text in ["hello", "and again"] {
-            rest.say(room, text).await;
+            rest.send_message(room, text).await;
         }
     }
     let other = cluster.rest(0, "8");
     let invite = json!({ "user": "7" });
-    let room = other.make_room("water").await;
+    let room = other.create_room("water").await;
     let visit = json!({ "user_id": "visitor", "org_id": "org", "portfolio_name": "p", "product_name": "w" });
     for (path, body) in [
         (paths::invitations(room), invite),

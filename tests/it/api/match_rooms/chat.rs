@@ -106,18 +106,18 @@ async fn match_and_other_dialects_see_each_others_messages() {
     let mut ann = Match::open(&cluster, 0, &one()).await;
     ann.ask(json!({ "action": "join_room", "room_pk": room, "request_id": 0 })).await;
     let mut bob = cluster.socket(0, "2").await;
-    bob.must("join_room", json!({ "room_pk": room })).await;
+    bob.act_ok("join_room", json!({ "room_pk": room })).await;
 
     let created = ann.ask(json!({ "action": "create_message", "msg_text": "hello", "request_id": 1 })).await;
-    let push = bob.event("chat-message").await.expect("a push");
-    assert_eq!((&push["id"], &push["data"]["message"]), (&created["data"]["id"], &json!("hello")));
+    let push = bob.event("chat-message").await;
+    assert_eq!((&created["data"]["id"], push.message()), (&json!(push.id()), "hello"));
 
-    let sent = bob.must("create_message", json!({ "msg_text": "hi", "room_pk": room })).await;
+    let sent = bob.act_ok("create_message", json!({ "msg_text": "hi", "room_pk": room })).await;
     let push = ann.next().await;
     assert_eq!((&push["action"], &push["request_id"]), (&json!("create_message"), &Value::Null));
     assert_eq!((&push["data"]["id"], &push["data"]["text"]), (&sent["id"], &json!("hi")));
     assert_eq!((&push["data"]["user"]["id"], &push["data"]["room"]["pk"]), (&json!(2), &json!(room)));
-    let said = cluster.rest(0, "2").say(room, "by hand").await;
+    let said = cluster.rest(0, "2").send_message(room, "by hand").await;
     assert_eq!(ann.next().await["data"]["id"], said);
 }
 
@@ -129,8 +129,8 @@ async fn match_socket_is_in_one_room_at_a_time() {
     for room in rooms {
         ann.ask(json!({ "action": "join_room", "room_pk": room, "request_id": 0 })).await;
     }
-    cluster.rest(0, "2").say(rooms[0], "to nobody").await;
-    let said = cluster.rest(0, "3").say(rooms[1], "to ann").await;
+    cluster.rest(0, "2").send_message(rooms[0], "to nobody").await;
+    let said = cluster.rest(0, "3").send_message(rooms[1], "to ann").await;
     assert_eq!(ann.next().await["data"]["id"], said);
     let info = ann.ask(json!({ "action": "current_room_info", "request_id": 1 })).await;
     assert_eq!(info["data"]["pk"], rooms[1]);

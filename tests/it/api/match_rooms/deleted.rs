@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tests::cluster::{Cluster, Size};
+use tests::native::SocketAnswer;
 use tests::paths;
 
 use super::{Match, matched, one, root, two};
@@ -40,11 +41,8 @@ async fn deleted_message_is_not_found_by_any_socket_while_postgres_lacks_the_del
     }
     let edit = |id: u64| json!({ "action": "edit_message", "msg_id": id, "edited_msg_text": "x", "request_id": "e" });
     let gone = |answer: &Value| {
-        assert_eq!(
-            (&answer["response_status"], &answer["errors"]),
-            (&json!(404), &json!(["Not found"])),
-            "{answer}"
-        );
+        let answer = SocketAnswer::from(answer.clone());
+        assert_eq!(answer.refusal(), (404, "Not found"), "{answer}");
     };
     for frame in [edit(said[0]), delete(said[0], "again")] {
         gone(&ann.ask(frame).await);

@@ -16,7 +16,7 @@ fn refused(action: &str, status: u16, detail: &str) -> Value {
 async fn match_refusals_have_their_exact_answers() {
     let cluster = Cluster::start(Size::default()).await;
     let (room, other) = (matched(&cluster, ["1", "2"]).await, matched(&cluster, ["2", "3"]).await);
-    let public = cluster.rest(0, "1").make_room("public").await;
+    let public = cluster.rest(0, "1").create_room("public").await;
     let (mut ann, mut bob) = (Match::open(&cluster, 0, &one()).await, Match::open(&cluster, 0, &two()).await);
     let ask = async |socket: &mut Match, action: &str, fields: Value| {
         let mut frame = fields;

@@ -11,7 +11,7 @@ use tests::{
     eventually,
 };
 
-use super::{admin, delete, patch};
+use super::admin;
 
 /// A word that every message of this test has.
 const WORD: &str = "matrix";
@@ -37,27 +37,27 @@ async fn make_rooms(cluster: &Cluster, ann: &Rest, root: &Rest, agent: &Rest) ->
         rooms.push(make(root, paths::ROOMS, json!({ "kind": "match", "users": ["ann", "bob"] })).await);
     }
     for room in &rooms {
-        ann.say(*room, WORD).await;
+        ann.send_message(*room, WORD).await;
     }
     for room in &rooms[5..] {
-        let closed = delete(root, &paths::room(room)).await;
+        let closed = root.delete(&paths::room(room)).await;
         assert!(closed.0.is_success(), "{closed:?}");
     }
     let narrowed = make(ann, paths::ROOMS, json!({ "name": "made private" })).await;
     let opened = make(ann, paths::ROOMS, private.clone()).await;
     for (room, is_private) in [(narrowed, true), (opened, false)] {
-        let changed = patch(ann, &paths::room(room), json!({ "private": is_private })).await;
+        let changed = ann.patch(&paths::room(room), json!({ "private": is_private })).await;
         assert!(changed.0.is_success(), "{changed:?}");
     }
     let removed = make(ann, paths::ROOMS, private).await;
     let left_team = make(ann, paths::ROOMS, json!({ "name": "of a team", "team": other_team })).await;
     for path in [paths::member(removed, "bob"), format!("/api/v1/teams/{other_team}/members/dan")] {
-        let done = delete(ann, &path).await;
+        let done = ann.delete(&path).await;
         assert!(done.0.is_success(), "{done:?}");
     }
     let direct = make(ann, "/room/add", json!({ "owner": "ann", "abonent": "bob" })).await;
     for room in [narrowed, opened, removed, left_team, direct] {
-        ann.say(room, WORD).await;
+        ann.send_message(room, WORD).await;
         rooms.push(room);
     }
     let visit =
@@ -68,7 +68,7 @@ async fn make_rooms(cluster: &Cluster, ann: &Rest, root: &Rest, agent: &Rest) ->
     let (_, listed) = agent.get(&format!("{}?limit=200", paths::ROOMS)).await;
     let support = listed["results"].as_array().expect("a list").iter().find(|room| room["kind"] == "support");
     let support = support.expect("the agent's")["id"].as_u64().expect("an id");
-    agent.say(support, WORD).await;
+    agent.send_message(support, WORD).await;
     rooms.push(support);
     rooms
 }

@@ -1,14 +1,12 @@
 //! Tests `changed_after`, which clients read after an incomplete resume; and the same history by socket.
 
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tests::paths;
 use tests::{
     client::Rest,
     cluster::{Cluster, Size},
 };
-
-use super::{delete, patch, private_room};
 
 /// Reads all pages of changes after an event: message id, text, and whether it is deleted.
 async fn changes(rest: &Rest, room: u64, after: u64, limit: usize) -> Vec<(u64, String, bool)> {
@@ -34,20 +32,20 @@ async fn changes(rest: &Rest, room: u64, after: u64, limit: usize) -> Vec<(u64, 
 async fn changes_after_an_event_list_edits_and_deletions() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let path = paths::messages(room);
     let mut ids = Vec::new();
     for n in 0..6 {
-        ids.push(ann.say(room, &n.to_string()).await);
+        ids.push(ann.send_message(room, &n.to_string()).await);
     }
     let since = ids[5];
     assert_eq!(changes(&bob, room, since, 50).await, []);
-    patch(&ann, &format!("{path}/{}", ids[0]), json!({ "message": "zero" })).await;
-    let new = ann.say(room, "new").await;
+    ann.patch(&format!("{path}/{}", ids[0]), json!({ "message": "zero" })).await;
+    let new = ann.send_message(room, "new").await;
     // One event that changes several: a page may end among them.
     let mut socket = cluster.socket(0, "ann").await;
     let three = json!({ "room_pk": room, "msg_id_list": [ids[3], ids[1], ids[2]] });
-    socket.must("delete_messages", three).await;
+    socket.act_ok("delete_messages", three).await;
     let expected = [
         (ids[0], "zero".to_owned(), false),
         (new, "new".to_owned(), false),
@@ -72,14 +70,14 @@ async fn changes_after_an_event_list_edits_and_deletions() {
 async fn changes_are_complete_or_refused() {
     let mut cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
-    let id = ann.say(room, "one").await;
+    let room = ann.create_room("general").await;
+    let id = ann.send_message(room, "one").await;
     cluster.persister[0].kill9();
-    ann.say(room, "two").await;
+    ann.send_message(room, "two").await;
     let (status, problem) = ann.get(&format!("{}?changed_after={id}", paths::messages(room))).await;
     assert_eq!((status.as_u16(), &problem["code"]), (503, &json!("unavailable")));
     cluster.persister[0].restart();
-    cluster.ready().await;
+    cluster.wait_until_ready().await;
     assert_eq!(changes(&ann, room, id, 50).await.len(), 1);
 }
 
@@ -87,13 +85,13 @@ async fn changes_are_complete_or_refused() {
 async fn socket_reads_history_and_its_room() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let room = private_room(&ann, &[]).await;
+    let room = ann.create_private_room(&[]).await;
     let mut ids = Vec::new();
     for n in 0..5 {
-        ids.push(ann.say(room, &n.to_string()).await);
+        ids.push(ann.send_message(room, &n.to_string()).await);
     }
     let mut socket = cluster.socket(0, "ann").await;
-    socket.must("join_room", json!({ "room_pk": room })).await;
+    socket.join_room(room).await;
     let path = paths::messages(room);
     for (body, query) in [
         (json!({}), String::new()),
@@ -101,7 +99,7 @@ async fn socket_reads_history_and_its_room() {
         (json!({ "before": ids[3], "limit": 2 }), format!("before={}&limit=2", ids[3])),
         (json!({ "after": ids[0], "room_pk": room }), format!("after={}", ids[0])),
     ] {
-        assert_eq!(socket.must("history", body).await, ann.get(&format!("{path}?{query}")).await.1);
+        assert_eq!(socket.act_ok("history", body).await, ann.get(&format!("{path}?{query}")).await.1);
     }
     for (body, status, error) in [
         (json!({ "limit": 201 }), 400, "limit: must be 1 to 200."),
@@ -109,26 +107,26 @@ async fn socket_reads_history_and_its_room() {
         (json!({ "before": 1, "after": 1 }), 400, "before, after: only one of them can be given."),
         (json!({ "room_pk": 999_999 }), 404, "Not found."),
     ] {
-        let answer = socket.act("history", body).await.expect("open");
-        assert_eq!((&answer["response_status"], &answer["errors"]), (&json!(status), &json!([error])));
+        let answer = socket.act("history", body).await;
+        assert_eq!(answer.refusal(), (status, error));
     }
     let shown = tests::eventually("she is in", || async {
         let (_, shown) = ann.get(&paths::room(room)).await;
         (shown["participants"] == json!(["ann"])).then_some(shown)
     });
-    assert_eq!(shown.await, socket.must("current_room_info", json!({})).await);
+    assert_eq!(shown.await, socket.act_ok("current_room_info", json!({})).await);
     let mut eve = cluster.socket(0, "eve").await;
     for (body, status, error) in [
         (json!({}), 400, "room_pk: this socket is in no room."),
         (json!({ "room_pk": room }), 404, "Not found."),
     ] {
-        let answer = eve.act("current_room_info", body).await.expect("open");
-        assert_eq!((&answer["response_status"], &answer["errors"]), (&json!(status), &json!([error])));
+        let answer = eve.act("current_room_info", body).await;
+        assert_eq!(answer.refusal(), (status, error));
     }
-    let gone = delete(&ann, &format!("{path}/{}", ids[0])).await;
+    let gone = ann.delete(&format!("{path}/{}", ids[0])).await;
     assert_eq!(gone, (StatusCode::NO_CONTENT, Value::Null));
-    let none = eve.act("history", json!({ "room_pk": room })).await.expect("open");
-    assert_eq!(none["response_status"], 404);
-    let method = ann.send(Method::PUT, &path, &Value::Null).await.expect("an answer");
+    let none = eve.act("history", json!({ "room_pk": room })).await;
+    assert_eq!(none.status, 404);
+    let method = ann.put(&path, Value::Null).await;
     assert_eq!(method.0, StatusCode::METHOD_NOT_ALLOWED);
 }

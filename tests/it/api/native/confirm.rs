@@ -18,7 +18,7 @@ use tests::{
     eventually,
 };
 
-use super::{as_fanout, ask, delete, patch, private_room};
+use super::{as_fanout, ask};
 
 fn caller(user: &str) -> Caller {
     Caller { user: user.parse().expect("an id"), is_admin: false, org_id: None }
@@ -33,7 +33,7 @@ fn confirm(room: u64, users: &[&str]) -> ConfirmRequest {
 async fn confirmation_names_those_who_may_not_stay() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let room = private_room(&ann, &["bob"]).await;
+    let room = ann.create_private_room(&["bob"]).await;
     let client = as_fanout(&cluster).await;
     let out = async |users: &[&str]| {
         let confirmed: ConfirmReply =
@@ -44,13 +44,13 @@ async fn confirmation_names_those_who_may_not_stay() {
     let (left, before) = out(&["ann", "bob", "eve"]).await;
     assert_eq!(left, ["eve"]);
     assert!(!before.public && before.team.is_none() && before.as_of > 0, "{before:?}");
-    delete(&ann, &paths::member(room, "bob")).await;
+    ann.delete(&paths::member(room, "bob")).await;
     let (left, after) = out(&["ann", "bob"]).await;
     assert_eq!(left, ["bob"]);
     assert!(after.as_of > before.as_of && after.last_event > before.last_event, "{before:?} {after:?}");
-    patch(&ann, &paths::room(room), json!({ "private": false })).await;
+    ann.patch(&paths::room(room), json!({ "private": false })).await;
     assert!(out(&["bob", "eve"]).await.0.is_empty());
-    delete(&ann, &paths::room(room)).await;
+    ann.delete(&paths::room(room)).await;
     assert_eq!(out(&["ann", "bob"]).await.0, ["ann", "bob"], "nobody is in a closed room");
     let nowhere: RpcResult<ConfirmReply> = ask(&client, rpc::CONFIRM, &confirm(999_999, &["ann"])).await;
     assert_eq!(nowhere.expect_err("no such room").code.as_str(), "not_found");
@@ -60,7 +60,7 @@ async fn confirmation_names_those_who_may_not_stay() {
 async fn channels_of_one_question_are_answered_each_by_itself_in_their_order() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let (with_bob, without) = (private_room(&ann, &["bob"]).await, private_room(&ann, &[]).await);
+    let (with_bob, without) = (ann.create_private_room(&["bob"]).await, ann.create_private_room(&[]).await);
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["bob"] })).await;
     let client = as_fanout(&cluster).await;
     let channel = |room: u64, team: Option<u64>| ChannelCallers {
@@ -107,7 +107,7 @@ async fn confirmation_of_a_team_names_callers_who_may_not_follow() {
     let (left, before) = out().await;
     assert_eq!(left, [caller("eve")], "an admin may, on the socket that is an admin's");
     assert!(!before.public && !before.pair && before.team.is_none() && before.as_of > 0, "{before:?}");
-    delete(&ann, &format!("/api/v1/teams/{}/members/bob", team.0)).await;
+    ann.delete(&format!("/api/v1/teams/{}/members/bob", team.0)).await;
     let (left, after) = out().await;
     assert_eq!(left, [caller("bob"), caller("eve")]);
     assert!(after.as_of > before.as_of, "{before:?} {after:?}");
@@ -138,10 +138,10 @@ async fn grant_says_as_of_which_event_it_counts() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let client = as_fanout(&cluster).await;
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let grant = granted(&client, "bob", room).await;
     assert_eq!((grant.public, grant.team, grant.last_event), (true, None, 0));
-    let id = ann.say(room, "hello").await;
+    let id = ann.send_message(room, "hello").await;
     // What is kept may be older than a message: its `as_of` says so.
     eventually("the message is counted in", || async {
         let grant = granted(&client, "bob", room).await;
@@ -158,7 +158,7 @@ async fn grant_says_as_of_which_event_it_counts() {
 #[tokio::test]
 async fn participants_are_listed_with_incarnation_and_counter() {
     let cluster = Cluster::start(Size::default()).await;
-    let room = cluster.rest(0, "ann").make_room("general").await;
+    let room = cluster.rest(0, "ann").create_room("general").await;
     let client = as_fanout(&cluster).await;
     let present = async || {
         let request =
@@ -167,8 +167,8 @@ async fn participants_are_listed_with_incarnation_and_counter() {
     };
     assert!(present().await.present.is_empty());
     let mut socket = cluster.socket(0, "bob").await;
-    socket.must("join_room", json!({ "room_pk": room })).await;
-    let join = socket.event("participant-join").await.expect("a push")["id"].as_u64().expect("an id");
+    socket.join_room(room).await;
+    let join = socket.event("participant-join").await.id();
     let here = eventually("bob is in", || async {
         let here = present().await;
         (here.as_of >= join).then_some(here)
@@ -182,11 +182,11 @@ async fn participants_are_listed_with_incarnation_and_counter() {
 async fn people_of_one_room_may_signal_to_each_other() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let private = private_room(&ann, &["bob"]).await;
+    let private = ann.create_private_room(&["bob"]).await;
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["cid", "dan"] })).await;
     let (_, deck) = ann.post(paths::ROOMS, json!({ "name": "deck", "team": team["id"] })).await;
     let deck = deck["id"].as_u64().expect("an id");
-    let public = ann.make_room("general").await;
+    let public = ann.create_room("general").await;
     let client = as_fanout(&cluster).await;
     let may = async |from: &str, to: &str| {
         let user = to.parse().expect("an id");
@@ -199,7 +199,7 @@ async fn people_of_one_room_may_signal_to_each_other() {
         assert_eq!(may(from, to).await, Err("forbidden"), "{from} {to}: they may enter, and were not there");
     }
     for (user, room) in [("ann", private), ("bob", private), ("ann", deck), ("cid", deck), ("dan", deck)] {
-        cluster.rest(0, user).say(room, "hi").await;
+        cluster.rest(0, user).send_message(room, "hi").await;
     }
     for (from, to) in pairs {
         eventually(&format!("{from} may signal to {to}"), || async { may(from, to).await.ok() }).await;
@@ -210,7 +210,7 @@ async fn people_of_one_room_may_signal_to_each_other() {
     let mut sockets = Vec::new();
     for user in ["bob", "eve"] {
         let mut socket = cluster.socket(0, user).await;
-        socket.must("join_room", json!({ "room_pk": public })).await;
+        socket.join_room(public).await;
         sockets.push(socket);
     }
     eventually("both are in one room", || async { may("eve", "bob").await.ok() }).await;

@@ -28,7 +28,7 @@ impl Person {
         if verb == "sends" {
             let frame: Value = serde_json::from_str(words).expect("a frame");
             let action = frame["action"].as_str().expect("an action").to_owned();
-            return self.socket.act(&action, frame).await.expect("open");
+            return self.socket.act(&action, frame).await.frame().clone();
         }
         let (path, body) = words.split_once(' ').expect("a path and a body");
         let method: Method = verb.parse().expect("a method");
@@ -41,9 +41,9 @@ impl Person {
     /// Next push to the socket with the event of the example.
     async fn hears(&mut self, example: &Value) -> Value {
         let event = example["event"].as_str().expect("an event");
-        let push = self.socket.event(event).await.expect("a push");
-        assert_eq!(push["channel"], example["channel"]);
-        push
+        let push = self.socket.event(event).await;
+        assert_eq!(example["channel"], push.channel);
+        push.frame().clone()
     }
 }
 

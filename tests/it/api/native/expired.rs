@@ -34,7 +34,7 @@ fn say(room: u64, text: &str, expires_at: i64) -> ActionRequest {
 async fn expired_request_is_not_done() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let client = as_fanout(&cluster).await;
     let late = serde_json::to_vec(&say(room, "late", Timestamp::now().unix_ms() - 1)).expect("JSON");
     let answer = tokio::time::timeout(Duration::from_secs(1), client.request(rpc::ACTION, late.into())).await;

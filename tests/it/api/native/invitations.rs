@@ -6,12 +6,12 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tests::paths;
 use tests::{
-    PATIENCE,
+    TIMEOUT,
     client::Rest,
     cluster::{Cluster, Size, sign},
 };
 
-use super::{CLOSED, FORBIDDEN, NOT_FOUND, as_fanout, delete, private_room, refusal};
+use super::{CLOSED, FORBIDDEN, NOT_FOUND, as_fanout, refusal};
 
 const OVER: (u16, &str, &str) =
     (409, "conflict", "This invitation was answered the other way, or has ended by a removal.");
@@ -20,7 +20,7 @@ const OVER: (u16, &str, &str) =
 async fn accepted_invitation_lets_in_and_repeats_its_answer() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"), cluster.rest(0, "eve"));
-    let room = private_room(&ann, &[]).await;
+    let room = ann.create_private_room(&[]).await;
     let (path, invite) = (paths::room(room), paths::invitations(room));
     let (status, made) = ann.post(&invite, json!({ "user": "bob" })).await;
     assert_eq!(status, StatusCode::CREATED);
@@ -47,7 +47,7 @@ async fn accepted_invitation_lets_in_and_repeats_its_answer() {
     assert_eq!(bob.get("/api/v1/invitations").await.1["results"], json!([]));
     assert_eq!(bob.get(&path).await.1["users"], json!(["bob"]));
     // An answer given twice lets nobody in twice.
-    assert_eq!(delete(&ann, &format!("{path}/members/bob")).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(ann.delete(&format!("{path}/members/bob")).await.0, StatusCode::NO_CONTENT);
     assert_eq!(bob.post(&accept, Value::Null).await, first);
     assert_eq!(refusal(&bob.get(&path).await), NOT_FOUND);
 }
@@ -57,15 +57,15 @@ async fn person_has_one_open_invitation_a_room() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     let root = Rest::new(&cluster.api[1].address(), &sign(&json!({ "user_id": "root", "is_admin": true })));
-    let room = private_room(&ann, &[]).await;
+    let room = ann.create_private_room(&[]).await;
     let invite = paths::invitations(room);
     let (_, first) = ann.post(&invite, json!({ "user": "bob" })).await;
-    let stored = cluster.stored().await;
+    let stored = cluster.event_count().await;
     for inviter in [&ann, &root, &ann] {
         let (status, again) = inviter.post(&invite, json!({ "user": "bob" })).await;
         assert_eq!((status, again), (StatusCode::CREATED, first.clone()), "it is the one that is open");
     }
-    assert_eq!(cluster.stored().await, stored);
+    assert_eq!(cluster.event_count().await, stored);
     let (_, other) = ann.post(&invite, json!({ "user": "cid" })).await;
     assert_eq!(other["user"], "cid", "another person is asked");
     let decline = format!("/api/v1/invitations/{}/decline", first["id"]);
@@ -78,7 +78,7 @@ async fn person_has_one_open_invitation_a_room() {
 async fn declined_invitation_lets_nobody_in() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
-    let room = private_room(&ann, &[]).await;
+    let room = ann.create_private_room(&[]).await;
     let (_, made) = ann.post(&paths::invitations(room), json!({ "user": "bob" })).await;
     let decline = format!("/api/v1/invitations/{}/decline", made["id"]);
     let first = bob.post(&decline, Value::Null).await;
@@ -113,7 +113,7 @@ async fn is_over_once_put_out(ann: &Rest, bob: &Rest, room: &Value, removal: &st
     assert_eq!(bob.post(&first, Value::Null).await.0, StatusCode::OK);
     let second = accept().await;
     assert_ne!(first, second);
-    assert_eq!(delete(ann, removal).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(ann.delete(removal).await.0, StatusCode::NO_CONTENT);
     let (_, open) = bob.get("/api/v1/invitations").await;
     let open = open["results"].as_array().expect("a list");
     assert!(open.iter().all(|invitation| invitation["room"] != *room), "none of these is open: {open:?}");
@@ -129,9 +129,9 @@ async fn is_over_once_put_out(ann: &Rest, bob: &Rest, room: &Value, removal: &st
 async fn removal_ends_earlier_invitations() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
-    let elsewhere = private_room(&ann, &[]).await;
+    let elsewhere = ann.create_private_room(&[]).await;
     let (_, other) = ann.post(&paths::invitations(elsewhere), json!({ "user": "bob" })).await;
-    let room = private_room(&ann, &[]).await;
+    let room = ann.create_private_room(&[]).await;
     is_over_once_put_out(&ann, &bob, &json!(room), &paths::member(room, "bob")).await;
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew" })).await;
     let (_, deck) = ann.post(paths::ROOMS, json!({ "name": "deck", "team": team["id"] })).await;
@@ -150,13 +150,13 @@ async fn acceptance_stored_in_part_is_completed_by_a_repeat() {
     let mut adds = broker.subscribe(adds).await.expect("a subscription");
     broker.flush().await.expect("it stands");
     for _ in 0..5 {
-        let room = private_room(&ann, &[]).await;
+        let room = ann.create_private_room(&[]).await;
         let (_, made) = ann.post(&paths::invitations(room), json!({ "user": "bob" })).await;
         let accept = format!("/api/v1/invitations/{}/accept", made["id"]);
         let (dying, path) = (cluster.rest(0, "bob"), accept.clone());
         let asked = tokio::spawn(async move { dying.send(Method::POST, &path, &Value::Null).await });
         // He is let in, and it is not noted yet, or just so.
-        tokio::time::timeout(PATIENCE, adds.next()).await.expect("in time").expect("a word of it");
+        tokio::time::timeout(TIMEOUT, adds.next()).await.expect("in time").expect("a word of it");
         cluster.api[0].kill9();
         let _answered_or_not = asked.await.expect("no panic");
         let (status, answered) = bob.post(&accept, Value::Null).await;
@@ -164,7 +164,7 @@ async fn acceptance_stored_in_part_is_completed_by_a_repeat() {
         assert_eq!(bob.get("/api/v1/invitations").await.1["results"], json!([]));
         assert_eq!(bob.get(&paths::room(room)).await.1["users"], json!(["bob"]));
         cluster.api[0].restart();
-        cluster.api[0].ready().await;
+        cluster.api[0].wait_until_ready().await;
     }
     // What was stored once is told once: a second `member-add` would have been heard by now.
     broker.flush().await.expect("open");
@@ -175,7 +175,7 @@ async fn acceptance_stored_in_part_is_completed_by_a_repeat() {
 async fn invitation_refusals_have_their_exact_answers() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"), cluster.rest(0, "eve"));
-    let room = private_room(&ann, &["bob"]).await;
+    let room = ann.create_private_room(&["bob"]).await;
     let invite = paths::invitations(room);
     let whom = json!({ "user": "eve" });
     assert_eq!(refusal(&bob.post(&invite, whom.clone()).await), FORBIDDEN);
@@ -206,7 +206,7 @@ async fn invitation_refusals_have_their_exact_answers() {
     assert_eq!(refusal(&limit), (400, "bad_request", "limit: must be 1 to 200."));
 
     let (_, made) = ann.post(&invite, whom.clone()).await;
-    delete(&ann, &paths::room(room)).await;
+    ann.delete(&paths::room(room)).await;
     assert_eq!(refusal(&ann.post(&invite, whom).await), CLOSED);
     let accepted = eve.post(&format!("/api/v1/invitations/{}/accept", made["id"]), Value::Null).await;
     assert_eq!(refusal(&accepted), CLOSED);
@@ -220,7 +220,7 @@ async fn invitation_pages_meet_and_a_repeated_key_invites_once() {
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let mut made = Vec::new();
     for _ in 0..3 {
-        let room = private_room(&ann, &[]).await;
+        let room = ann.create_private_room(&[]).await;
         let path = paths::invitations(room);
         for _ in 0..2 {
             let request = ann.request(Method::POST, &path).header("idempotency-key", format!("k-{room}"));
@@ -239,21 +239,21 @@ async fn invitation_pages_meet_and_a_repeated_key_invites_once() {
 #[tokio::test]
 async fn socket_invites_a_person() {
     let cluster = Cluster::start(Size::default()).await;
-    let room = private_room(&cluster.rest(0, "ann"), &["bob"]).await;
+    let room = cluster.rest(0, "ann").create_private_room(&["bob"]).await;
     let (mut ann, mut bob) = (cluster.socket(0, "ann").await, cluster.socket(0, "bob").await);
     let mut eve = cluster.socket(0, "eve").await;
     let body = json!({ "room_pk": room, "user": "eve" });
-    let answer = ann.act("invite", body.clone()).await.expect("open");
-    assert_eq!((&answer["response_status"], &answer["data"]["user"]), (&json!(201), &json!("eve")));
-    let push = eve.event("invitation").await.expect("a push");
-    assert_eq!(push["data"]["id"], answer["data"]["id"]);
+    let answer = ann.act("invite", body.clone()).await;
+    assert_eq!((answer.status, &answer.data["user"]), (201, &json!("eve")));
+    let push = eve.event("invitation").await;
+    assert_eq!(push.data_u64("id"), answer.id());
     for (who, body, status, error) in [
         (1, body.clone(), 403, FORBIDDEN.2),
         (2, body, 404, NOT_FOUND.2),
         (0, json!({ "room_pk": room }), 400, "missing field `user`."),
         (0, json!({ "user": "eve" }), 400, "room_pk: this socket is in no room."),
     ] {
-        let answer = [&mut ann, &mut bob, &mut eve][who].act("invite", body).await.expect("open");
-        assert_eq!((&answer["response_status"], &answer["errors"]), (&json!(status), &json!([error])));
+        let answer = [&mut ann, &mut bob, &mut eve][who].act("invite", body).await;
+        assert_eq!(answer.refusal(), (status, error));
     }
 }

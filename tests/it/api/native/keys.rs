@@ -17,7 +17,7 @@ use tests::{
     cluster::{Cluster, Size},
 };
 
-use super::{admin, as_fanout, ask, private_room, refusal};
+use super::{admin, as_fanout, ask, refusal};
 
 const REUSED: &str = "This Idempotency-Key was used before, for something else.";
 
@@ -36,13 +36,13 @@ async fn another_request_under_the_key_of_a_write_is_refused() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let nodes = [cluster.rest(0, "ann"), cluster.rest(1, "ann")];
     let [ann, _] = &nodes;
-    let room = private_room(ann, &["bob"]).await;
+    let room = ann.create_private_room(&["bob"]).await;
     let path = paths::room(room);
     let mut messages = Vec::new();
     for text in ["one", "two", "three"] {
-        messages.push(ann.say(room, text).await);
+        messages.push(ann.send_message(room, text).await);
     }
-    let elsewhere = paths::invitations(private_room(ann, &[]).await);
+    let elsewhere = paths::invitations(ann.create_private_room(&[]).await);
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew" })).await;
     let team = format!("/api/v1/teams/{}", team["id"]);
     let message = |n: usize| format!("{path}/messages/{}", messages[n]);
@@ -113,7 +113,7 @@ async fn another_frame_under_the_key_of_a_frame_is_refused() {
     assert_eq!(status, 201, "{room}");
     let room = room["id"].as_u64().expect("an id");
     let ann = cluster.rest(0, "ann");
-    let messages = [ann.say(room, "one").await, ann.say(room, "two").await];
+    let messages = [ann.send_message(room, "one").await, ann.send_message(room, "two").await];
     let client = as_fanout(&cluster).await;
     // As a node that sends a frame again, or has mistaken one for another.
     let act = async |surface, action: &str, key: &str, frame: Value| {
@@ -156,7 +156,7 @@ async fn room_of_which_only_the_creation_is_stored_is_completed_by_the_same_requ
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     // The shards of rooms and teams take nothing; that of their creations does.
-    let broker = cluster.log(BrokerUser::Persister).await;
+    let broker = cluster.jetstream(BrokerUser::Persister).await;
     let shards = log::discover(&broker).await.expect("a log").shards;
     let mut before: Vec<Config> = Vec::new();
     for shard in shards.all().filter(|shard| *shard != Shard::SYSTEM) {

@@ -8,48 +8,48 @@ use tests::{
     eventually,
 };
 
-use super::{NOT_FOUND, delete, private_room, put, refusal};
+use super::{NOT_FOUND, refusal};
 
 #[tokio::test]
 async fn read_mark_sets_unread_and_never_moves_back() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let (path, read) = (paths::room(room), paths::read_mark(room));
     let mut ids = Vec::new();
     for n in 0..3 {
-        ids.push(ann.say(room, &n.to_string()).await);
+        ids.push(ann.send_message(room, &n.to_string()).await);
     }
     for (mark, unread) in [(ids[1], 1), (ids[0], 1), (ids[2], 0)] {
-        let marked = put(&bob, &read, json!({ "message_id": mark })).await;
+        let marked = bob.put(&read, json!({ "message_id": mark })).await;
         assert_eq!(marked.0, StatusCode::NO_CONTENT);
         assert_eq!(bob.get(&path).await.1["unread"], unread);
     }
     // What was read may be deleted since.
-    assert_eq!(delete(&ann, &format!("{path}/messages/{}", ids[2])).await.0, StatusCode::NO_CONTENT);
-    assert_eq!(put(&bob, &read, json!({ "message_id": ids[2] })).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(ann.delete(&format!("{path}/messages/{}", ids[2])).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(bob.put(&read, json!({ "message_id": ids[2] })).await.0, StatusCode::NO_CONTENT);
 }
 
 #[tokio::test]
 async fn read_mark_refusals_have_their_exact_answers() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, eve) = (cluster.rest(0, "ann"), cluster.rest(0, "eve"));
-    let room = private_room(&ann, &[]).await;
-    let id = ann.say(room, "hello").await;
-    let elsewhere = ann.make_room("general").await;
+    let room = ann.create_private_room(&[]).await;
+    let id = ann.send_message(room, "hello").await;
+    let elsewhere = ann.create_room("general").await;
     let read = paths::read_mark(room);
     for (body, detail) in [
         (json!({}), "missing field `message_id`."),
         (json!({ "message_id": "1" }), "message_id: invalid type: string \"1\", expected u64."),
         (json!({ "message_id": -1 }), "message_id: invalid value: integer `-1`, expected u64."),
     ] {
-        assert_eq!(refusal(&put(&ann, &read, body).await), (400, "bad_request", detail));
+        assert_eq!(refusal(&ann.put(&read, body).await), (400, "bad_request", detail));
     }
     for missing in [0, 999_999, u64::MAX] {
-        assert_eq!(refusal(&put(&ann, &read, json!({ "message_id": missing })).await), NOT_FOUND);
+        assert_eq!(refusal(&ann.put(&read, json!({ "message_id": missing })).await), NOT_FOUND);
     }
-    assert_eq!(refusal(&put(&eve, &read, json!({ "message_id": id })).await), NOT_FOUND);
-    let other = put(&ann, &paths::read_mark(elsewhere), json!({ "message_id": id })).await;
+    assert_eq!(refusal(&eve.put(&read, json!({ "message_id": id })).await), NOT_FOUND);
+    let other = ann.put(&paths::read_mark(elsewhere), json!({ "message_id": id })).await;
     assert_eq!(refusal(&other), NOT_FOUND, "a message is named by its room too");
     let mut socket = cluster.socket(0, "eve").await;
     for (body, status, error) in [
@@ -58,8 +58,8 @@ async fn read_mark_refusals_have_their_exact_answers() {
         (json!({ "room_pk": elsewhere, "message_id": id }), 404, "Not found."),
         (json!({ "room_pk": elsewhere }), 400, "missing field `message_id`."),
     ] {
-        let answer = socket.act("mark_read", body).await.expect("open");
-        assert_eq!((&answer["response_status"], &answer["errors"]), (&json!(status), &json!([error])));
+        let answer = socket.act("mark_read", body).await;
+        assert_eq!(answer.refusal(), (status, error));
     }
 }
 
@@ -67,30 +67,30 @@ async fn read_mark_refusals_have_their_exact_answers() {
 async fn frequent_read_marks_of_a_socket_store_the_last() {
     let mut cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let (mut here, mut there) = (cluster.socket(0, "bob").await, cluster.socket(0, "bob").await);
     let mut other = cluster.socket(0, "ann").await;
     for socket in [&mut here, &mut there, &mut other] {
-        socket.must("join_room", json!({ "room_pk": room })).await;
+        socket.join_room(room).await;
     }
     let mut last = 0;
     for n in 0..20 {
-        last = ann.say(room, &n.to_string()).await;
-        let data = here.must("mark_read", json!({ "message_id": last })).await;
+        last = ann.send_message(room, &n.to_string()).await;
+        let data = here.act_ok("mark_read", json!({ "message_id": last })).await;
         assert_eq!(data, json!({ "room": room, "message_id": last }));
     }
     let mut pushes = 0;
     loop {
-        let push = there.event("message-read").await.expect("a push");
+        let push = there.event("message-read").await;
         pushes += 1;
-        assert_eq!((&push["data"]["user"], &push["data"]["room"]), (&json!("bob"), &json!(room)));
-        if push["data"]["message_id"] == last {
+        assert_eq!((push.user(), push.room()), ("bob", room));
+        if push.data_u64("message_id") == last {
             break;
         }
     }
     assert!(pushes < 20, "{pushes} pushes for 20 marks: at most one a second");
-    let heard = other.so_far().await;
-    assert!(heard.iter().all(|push| push["event"] != "message-read"), "a crowd is not told: {heard:?}");
+    let heard = other.pushes_until_pong().await;
+    assert!(heard.iter().all(|push| push.event != "message-read"), "a crowd is not told: {heard:?}");
     eventually("it is stored", || async {
         (bob.get(&paths::room(room)).await.1["unread"] == 0).then_some(())
     })
@@ -98,12 +98,12 @@ async fn frequent_read_marks_of_a_socket_store_the_last() {
 
     // A node that stops forgets none.
     for n in 0..2 {
-        last = ann.say(room, &n.to_string()).await;
-        here.must("mark_read", json!({ "message_id": last })).await;
+        last = ann.send_message(room, &n.to_string()).await;
+        here.act_ok("mark_read", json!({ "message_id": last })).await;
     }
     assert!(cluster.api[0].terminate().success());
     cluster.api[0].restart();
-    cluster.api[0].ready().await;
+    cluster.api[0].wait_until_ready().await;
     eventually("the last one is stored", || async {
         (bob.get(&paths::room(room)).await.1["unread"] == 0).then_some(())
     })

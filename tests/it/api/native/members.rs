@@ -14,7 +14,7 @@ use tests::{
     postgres::Database,
 };
 
-use super::{FORBIDDEN, NOT_FOUND, admin, as_fanout, ask, delete, private_room, put, refusal};
+use super::{FORBIDDEN, NOT_FOUND, admin, as_fanout, ask, refusal};
 
 const NONE_OF_ITS_OWN: (u16, &str, &str) = (409, "conflict", "Only a private room has members of its own.");
 
@@ -22,16 +22,16 @@ const NONE_OF_ITS_OWN: (u16, &str, &str) = (409, "conflict", "Only a private roo
 async fn creator_of_a_private_room_adds_and_removes_members() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"), cluster.rest(0, "eve"));
-    let room = private_room(&ann, &["bob"]).await;
+    let room = ann.create_private_room(&["bob"]).await;
     let path = paths::room(room);
     let members = format!("{path}/members");
     let of = |user: &str| format!("{members}/{user}");
 
-    assert_eq!(refusal(&put(&bob, &of("eve"), Value::Null).await), FORBIDDEN);
-    assert_eq!(refusal(&put(&eve, &of("eve"), Value::Null).await), NOT_FOUND);
+    assert_eq!(refusal(&bob.put(&of("eve"), Value::Null).await), FORBIDDEN);
+    assert_eq!(refusal(&eve.put(&of("eve"), Value::Null).await), NOT_FOUND);
     assert_eq!(refusal(&eve.get(&members).await), NOT_FOUND);
-    assert_eq!(refusal(&put(&ann, &of("not%20an%20id"), Value::Null).await), NOT_FOUND);
-    assert_eq!(put(&ann, &of("eve"), Value::Null).await, (StatusCode::NO_CONTENT, Value::Null));
+    assert_eq!(refusal(&ann.put(&of("not%20an%20id"), Value::Null).await), NOT_FOUND);
+    assert_eq!(ann.put(&of("eve"), Value::Null).await, (StatusCode::NO_CONTENT, Value::Null));
     assert_eq!(eve.get(&path).await.0, StatusCode::OK);
     let (_, listed) = eve.get(&members).await;
     assert_eq!(listed, json!({ "results": ["bob", "eve"], "next": null }));
@@ -41,12 +41,12 @@ async fn creator_of_a_private_room_adds_and_removes_members() {
     let (_, second) = eve.get(&format!("{members}?limit=1&cursor={next}")).await;
     assert_eq!(second, json!({ "results": ["eve"], "next": null }));
 
-    assert_eq!(refusal(&delete(&bob, &of("eve")).await), FORBIDDEN);
-    assert_eq!(delete(&ann, &of("eve")).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(refusal(&bob.delete(&of("eve")).await), FORBIDDEN);
+    assert_eq!(ann.delete(&of("eve")).await.0, StatusCode::NO_CONTENT);
     assert_eq!(refusal(&eve.get(&path).await), NOT_FOUND);
-    assert_eq!(delete(&bob, &of("bob")).await.0, StatusCode::NO_CONTENT, "everyone may remove himself");
+    assert_eq!(bob.delete(&of("bob")).await.0, StatusCode::NO_CONTENT, "everyone may remove himself");
     assert_eq!(refusal(&bob.get(&path).await), NOT_FOUND);
-    assert_eq!(put(&admin(&cluster, 0), &of("bob"), Value::Null).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(admin(&cluster, 0).put(&of("bob"), Value::Null).await.0, StatusCode::NO_CONTENT);
     assert_eq!(bob.get(&path).await.0, StatusCode::OK);
 }
 
@@ -54,10 +54,10 @@ async fn creator_of_a_private_room_adds_and_removes_members() {
 async fn public_room_has_no_members() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let members = paths::members(room);
-    assert_eq!(refusal(&put(&ann, &format!("{members}/bob"), Value::Null).await), NONE_OF_ITS_OWN);
-    assert_eq!(refusal(&delete(&ann, &format!("{members}/bob")).await), NONE_OF_ITS_OWN);
+    assert_eq!(refusal(&ann.put(&format!("{members}/bob"), Value::Null).await), NONE_OF_ITS_OWN);
+    assert_eq!(refusal(&ann.delete(&format!("{members}/bob")).await), NONE_OF_ITS_OWN);
     let (_, listed) = ann.get(&members).await;
     assert_eq!(listed, json!({ "results": [], "next": null }));
 }
@@ -68,11 +68,11 @@ async fn members_are_paged_in_one_order_in_any_collation() {
     let cluster = Cluster::start_with(Size::default(), database, &[]).await;
     let ann = cluster.rest(0, "ann");
     let people = ["1", "B", "Z", "_x", "a", "b", "zoe"];
-    let room = private_room(&ann, &people).await;
+    let room = ann.create_private_room(&people).await;
     let mut sockets = Vec::new();
     for user in people {
         let mut socket = cluster.socket(0, user).await;
-        socket.must("join_room", json!({ "room_pk": room })).await;
+        socket.join_room(room).await;
         sockets.push(socket);
     }
     let path = paths::room(room);

@@ -21,10 +21,8 @@ mod unique;
 
 use async_nats::{Client, ConnectOptions};
 use protocol::rpc::RpcResult;
-use reqwest::Method;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use tests::paths;
 use tests::{client::Rest, cluster::Cluster};
 
 /// Status, code and detail of a refusal.
@@ -36,26 +34,6 @@ fn refusal(answer: &(reqwest::StatusCode, Value)) -> (u16, &str, &str) {
 const NOT_FOUND: (u16, &str, &str) = (404, "not_found", "Not found.");
 const FORBIDDEN: (u16, &str, &str) = (403, "forbidden", "You do not have permission to perform this action.");
 const CLOSED: (u16, &str, &str) = (409, "conflict", "This room is closed.");
-
-async fn put(rest: &Rest, path: &str, body: Value) -> (reqwest::StatusCode, Value) {
-    rest.send(Method::PUT, path, &body).await.expect("the node answers")
-}
-
-async fn patch(rest: &Rest, path: &str, body: Value) -> (reqwest::StatusCode, Value) {
-    rest.send(Method::PATCH, path, &body).await.expect("the node answers")
-}
-
-async fn delete(rest: &Rest, path: &str) -> (reqwest::StatusCode, Value) {
-    rest.send(Method::DELETE, path, &Value::Null).await.expect("the node answers")
-}
-
-/// Creates a private room with these users; returns its id.
-async fn private_room(rest: &Rest, users: &[&str]) -> u64 {
-    let body = json!({ "name": "board", "private": true, "users": users });
-    let (status, room) = rest.post(paths::ROOMS, body).await;
-    assert_eq!(status, 201, "{room}");
-    room["id"].as_u64().expect("an id")
-}
 
 /// A client that is an admin.
 fn admin(cluster: &Cluster, n: usize) -> Rest {

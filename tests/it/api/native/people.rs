@@ -8,7 +8,7 @@ use tests::{
     eventually,
 };
 
-use super::{FORBIDDEN, NOT_FOUND, admin, private_room, put, refusal};
+use super::{FORBIDDEN, NOT_FOUND, admin, refusal};
 
 #[tokio::test]
 async fn person_has_the_newest_profile() {
@@ -38,7 +38,7 @@ async fn person_has_the_newest_profile() {
         expected("Bob", Value::Null, Value::Null, Value::Null),
         "mail and balance are one's own"
     );
-    let (status, changed) = put(&root, path, json!({ "username": "Robert", "language": "de" })).await;
+    let (status, changed) = root.put(path, json!({ "username": "Robert", "language": "de" })).await;
     assert_eq!((status, changed), (StatusCode::OK, expected("Robert", json!("de"), mail(), json!("12.5"))));
     assert_eq!(
         first.get(path).await.1,
@@ -53,7 +53,7 @@ async fn person_has_the_newest_profile() {
 async fn person_refusals_have_their_exact_answers() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, root) = (cluster.rest(0, "ann"), admin(&cluster, 0));
-    assert_eq!(refusal(&put(&ann, "/api/v1/users/ann", json!({})).await), FORBIDDEN);
+    assert_eq!(refusal(&ann.put("/api/v1/users/ann", json!({})).await), FORBIDDEN);
     assert_eq!(refusal(&ann.get("/api/v1/users/not%20an%20id").await), NOT_FOUND);
     assert_eq!(refusal(&ann.get("/api/v1/users/not%20an%20id/presence").await), NOT_FOUND);
     for (body, detail) in [
@@ -62,7 +62,7 @@ async fn person_refusals_have_their_exact_answers() {
         (json!({ "email": "a\0b" }), "email: must not contain U+0000."),
         (json!({ "main_photo": "ü".repeat(2_001) }), "main_photo: must have at most 2000 characters."),
     ] {
-        assert_eq!(refusal(&put(&root, "/api/v1/users/bob", body).await), (400, "bad_request", detail));
+        assert_eq!(refusal(&root.put("/api/v1/users/bob", body).await), (400, "bad_request", detail));
     }
     let (status, nobody) = ann.get("/api/v1/users/nobody").await;
     assert_eq!((status, &nobody["username"]), (StatusCode::OK, &Value::Null), "no token has described them");
@@ -72,13 +72,13 @@ async fn person_refusals_have_their_exact_answers() {
 async fn presence_lists_only_rooms_the_reader_may_enter() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, eve) = (cluster.rest(0, "ann"), cluster.rest(0, "eve"));
-    let (open, closed) = (ann.make_room("general").await, private_room(&ann, &["bob"]).await);
+    let (open, closed) = (ann.create_room("general").await, ann.create_private_room(&["bob"]).await);
     let path = "/api/v1/users/bob/presence";
     let nowhere = json!({ "user": "bob", "is_online": false, "rooms": [] });
     assert_eq!(ann.get(path).await, (StatusCode::OK, nowhere.clone()));
     let mut bob = cluster.socket(0, "bob").await;
     for room in [open, closed] {
-        bob.must("join_room", json!({ "room_pk": room })).await;
+        bob.join_room(room).await;
     }
     let is = |rest: &Rest, expected: Value| {
         let rest = rest.clone();

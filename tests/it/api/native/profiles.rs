@@ -9,7 +9,7 @@ use tests::{
     eventually,
 };
 
-use super::{admin, put, refusal};
+use super::{admin, refusal};
 
 const BOB: &str = "/api/v1/users/bob";
 
@@ -26,7 +26,7 @@ async fn profile_set_by_an_admin_wins_over_tokens() {
     let [here, there] = [0, 1].map(|node: usize| Rest::new(&cluster.api[node].address(), &ahead));
     assert_eq!(here.get(BOB).await.1["username"], "Bob");
     for name in ["Robert", "Rob"] {
-        let (status, changed) = put(&root, BOB, json!({ "username": name })).await;
+        let (status, changed) = root.put(BOB, json!({ "username": name })).await;
         assert_eq!((status, &changed["username"]), (StatusCode::OK, &json!(name)));
         for rest in [&here, &there] {
             assert_eq!(rest.get(BOB).await.1["username"], name, "the token is no newer than before");
@@ -49,10 +49,10 @@ async fn description_by_an_admin_is_refused_while_a_token_from_ahead_is_not_appl
     // Its name is in the log once this is answered.
     bob.get("/api/v1/teams").await;
     let lags = (503, "unavailable", "The profile is not available now. Try again.");
-    assert_eq!(refusal(&put(&root, BOB, json!({ "username": "Rob" })).await), lags);
+    assert_eq!(refusal(&root.put(BOB, json!({ "username": "Rob" })).await), lags);
     cluster.persister[0].resume();
     eventually("it is stored", || async {
-        let (status, changed) = put(&root, BOB, json!({ "username": "Rob" })).await;
+        let (status, changed) = root.put(BOB, json!({ "username": "Rob" })).await;
         (status == StatusCode::OK && changed["username"] == "Rob").then_some(())
     })
     .await;
@@ -78,7 +78,7 @@ async fn profile_that_was_kept_for_ever_by_an_older_version_is_changed_again() {
     frozen().await;
     assert_eq!(said(now() - 30, "Robert").get(BOB).await.1["username"], "Robert");
     frozen().await;
-    let (_, changed) = put(&admin(&cluster, 1), BOB, json!({ "username": "Rob" })).await;
+    let (_, changed) = admin(&cluster, 1).put(BOB, json!({ "username": "Rob" })).await;
     assert_eq!(changed["username"], "Rob");
 }
 
@@ -91,9 +91,9 @@ async fn newer_token_of_an_open_socket_updates_the_profile() {
         Socket::open(&cluster.fanout[0].address(), &token(now - 60, "Bob")).await.expect("it opens");
     let ann = cluster.rest(0, "ann");
     assert_eq!(ann.get(BOB).await.1["username"], "Bob");
-    socket.must("authenticate", json!({ "token": token(now - 30, "Robert") })).await;
+    socket.act_ok("authenticate", json!({ "token": token(now - 30, "Robert") })).await;
     assert_eq!(ann.get(BOB).await.1["username"], "Robert", "once it is answered");
-    socket.must("authenticate", json!({ "token": token(now - 50, "Bob") })).await;
+    socket.act_ok("authenticate", json!({ "token": token(now - 50, "Bob") })).await;
     assert_eq!(ann.get(BOB).await.1["username"], "Robert", "an older one changes nothing");
 }
 
@@ -114,10 +114,10 @@ async fn profile_field_set_to_null_stays_unknown_for_older_tokens() {
         ["username", "main_photo", "business", "email"].map(|field| bob[field].clone())
     };
     assert_eq!(shown(&older).await[0], "Bob");
-    put(&root, BOB, json!({ "email": "bob@example.com" })).await;
+    root.put(BOB, json!({ "email": "bob@example.com" })).await;
     let whole = [json!("Bob"), json!("bob.jpg"), json!(true), json!("bob@example.com")];
     assert_eq!(shown(&older).await, whole, "what a token has as null it does not say");
-    let (status, _) = put(&root, BOB, json!({ "main_photo": null, "business": null })).await;
+    let (status, _) = root.put(BOB, json!({ "main_photo": null, "business": null })).await;
     assert_eq!(status, StatusCode::OK);
     let part = [json!("Bob"), Value::Null, Value::Null, json!("bob@example.com")];
     assert_eq!((shown(&older).await, shown(&root).await), (part.clone(), part));

@@ -7,15 +7,15 @@ use serde_json::{Value, json};
 use tests::cluster::{Cluster, Size};
 use tests::paths;
 
-use super::{admin, as_fanout, private_room};
+use super::{admin, as_fanout};
 
 #[tokio::test]
 async fn repeated_change_stores_no_event() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, other) = (cluster.rest(0, "ann"), cluster.rest(1, "ann"));
-    let room = paths::room(private_room(&ann, &[]).await);
-    let closed = paths::room(private_room(&ann, &[]).await);
-    let topic = paths::room(ann.make_room("open").await);
+    let room = paths::room(ann.create_private_room(&[]).await);
+    let closed = paths::room(ann.create_private_room(&[]).await);
+    let topic = paths::room(ann.create_room("open").await);
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew" })).await;
     let team = format!("/api/v1/teams/{}", team["id"]);
     let (_, said) = ann.post(&format!("{room}/messages"), json!({ "message": "hi" })).await;
@@ -37,12 +37,12 @@ async fn repeated_change_stores_no_event() {
     for (method, path, body) in writes {
         let (status, answer) = ann.send(method.clone(), &path, &body).await.expect("an answer");
         assert!(status.is_success(), "{method} {path}: {answer}");
-        let before = cluster.stored().await;
+        let before = cluster.event_count().await;
         for node in [&ann, &other] {
             let again = node.send(method.clone(), &path, &body).await.expect("an answer");
             assert_eq!(again, (status, answer.clone()), "{method} {path}");
         }
-        assert_eq!(cluster.stored().await, before, "{method} {path}");
+        assert_eq!(cluster.event_count().await, before, "{method} {path}");
     }
 }
 
@@ -57,7 +57,7 @@ async fn of_two_invitations_that_are_accepted_one_lets_in() {
     broker.flush().await.expect("it stands");
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew" })).await;
     let (_, deck) = ann.post(paths::ROOMS, json!({ "name": "deck", "team": team["id"] })).await;
-    let rooms = [private_room(&ann, &[]).await, deck["id"].as_u64().expect("an id")];
+    let rooms = [ann.create_private_room(&[]).await, deck["id"].as_u64().expect("an id")];
     for room in rooms {
         let mut accepts = Vec::new();
         for host in [&ann, &root] {

@@ -9,19 +9,19 @@ use tests::{
     postgres::Postgres,
 };
 
-use super::{NOT_FOUND, delete, patch, private_room, put, refusal};
+use super::{NOT_FOUND, refusal};
 
 #[tokio::test]
 async fn removal_reaches_the_cache_of_another_node() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
-    let room = private_room(&ann, &["bob"]).await;
+    let room = ann.create_private_room(&["bob"]).await;
     let path = paths::room(room);
     for _ in 0..3 {
         assert_eq!(bob.get(&path).await.0, StatusCode::OK);
-        assert_eq!(delete(&ann, &format!("{path}/members/bob")).await.0, StatusCode::NO_CONTENT);
+        assert_eq!(ann.delete(&format!("{path}/members/bob")).await.0, StatusCode::NO_CONTENT);
         eventually("bob is out", || async { (bob.get(&path).await.0 == 404).then_some(()) }).await;
-        assert_eq!(put(&ann, &format!("{path}/members/bob"), Value::Null).await.0, StatusCode::NO_CONTENT);
+        assert_eq!(ann.put(&format!("{path}/members/bob"), Value::Null).await.0, StatusCode::NO_CONTENT);
     }
     let metrics = cluster.api[1].metrics().await;
     assert!(metrics.contains(r#"roomcast_rights_total{outcome="miss"}"#), "{metrics}");
@@ -31,13 +31,13 @@ async fn removal_reaches_the_cache_of_another_node() {
 async fn rows_that_lack_a_removal_grant_nothing() {
     let mut cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
-    let room = private_room(&ann, &["bob"]).await;
+    let room = ann.create_private_room(&["bob"]).await;
     let path = paths::room(room);
-    let other = paths::room(private_room(&ann, &[]).await);
+    let other = paths::room(ann.create_private_room(&[]).await);
     let lags = (503, "unavailable", "The check of your rights is not available now. Try again.");
     assert_eq!(bob.get(&path).await.0, StatusCode::OK);
     cluster.persister[0].kill9();
-    let removed = delete(&ann, &format!("{path}/members/bob")).await;
+    let removed = ann.delete(&format!("{path}/members/bob")).await;
     assert_eq!(removed, (StatusCode::ACCEPTED, json!({ "applied": false })));
     eventually("the node has heard of it", || async {
         (refusal(&bob.get(&path).await) == lags).then_some(())
@@ -46,12 +46,12 @@ async fn rows_that_lack_a_removal_grant_nothing() {
     // A node that hears nothing of it, since it was not there, asks where the log ends.
     cluster.api[1].kill9();
     cluster.api[1].restart();
-    cluster.api[1].ready().await;
+    cluster.api[1].wait_until_ready().await;
     assert_eq!(refusal(&bob.get(&path).await), lags);
 
     let behind = "The database is behind: nothing can be changed now. Try again.";
     eventually("changes are refused", || async {
-        let answer = patch(&ann, &other, json!({ "name": "late" })).await;
+        let answer = ann.patch(&other, json!({ "name": "late" })).await;
         (refusal(&answer) == (503, "unavailable", behind)).then_some(())
     })
     .await;
@@ -64,9 +64,9 @@ async fn member_added_to_a_room_postgres_lacks_gets_503_not_404() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     cluster.persister[0].pause();
-    let room = private_room(&ann, &[]).await;
+    let room = ann.create_private_room(&[]).await;
     let path = paths::room(room);
-    let added = put(&ann, &format!("{path}/members/bob"), Value::Null).await;
+    let added = ann.put(&format!("{path}/members/bob"), Value::Null).await;
     assert_eq!(added, (StatusCode::ACCEPTED, json!({ "applied": false })));
     let lags = (503, "unavailable", "The check of your rights is not available now. Try again.");
     eventually("the node has heard that he is in", || async {
@@ -83,23 +83,23 @@ async fn member_added_to_a_room_postgres_lacks_gets_503_not_404() {
 async fn cached_yes_holds_and_a_no_is_unknown_while_postgres_is_down() {
     let mut postgres = Postgres::start();
     let cluster = Cluster::start_with(Size::default(), postgres.database(), &[]).await;
-    let room = private_room(&cluster.rest(0, "ann"), &["bob"]).await;
+    let room = cluster.rest(0, "ann").create_private_room(&["bob"]).await;
     let channel = json!({ "channel": format!("room-{room}") });
-    cluster.socket(0, "bob").await.must("subscribe", channel.clone()).await;
+    cluster.socket(0, "bob").await.act_ok("subscribe", channel.clone()).await;
     postgres.kill9();
     let mut socket = cluster.socket(0, "bob").await;
-    socket.must("subscribe", channel.clone()).await;
-    let joined = socket.must("join_room", json!({ "room_pk": room })).await;
-    assert_eq!((&joined["id"], &joined["name"]), (&json!(room), &json!("board")));
-    assert_eq!(joined["participants"], json!([]), "the node itself knows who is in");
+    socket.act_ok("subscribe", channel.clone()).await;
+    let joined = socket.join_room(room).await;
+    assert_eq!((joined.id, &*joined.name), (room, "board"));
+    assert_eq!(joined.participants, Some(vec![]), "the node itself knows who is in");
     let mut stranger = cluster.socket(0, "eve").await;
-    let answer = stranger.act("subscribe", channel.clone()).await.expect("open");
-    assert_eq!(answer["response_status"], 503, "{answer}");
+    let answer = stranger.act("subscribe", channel.clone()).await;
+    assert_eq!(answer.status, 503, "{answer}");
     postgres.restart();
     eventually("the stranger is told", || async {
         let mut stranger = cluster.socket(0, "eve").await;
-        let answer = stranger.act("subscribe", channel.clone()).await.expect("open");
-        (answer["response_status"] == 404).then_some(())
+        let answer = stranger.act("subscribe", channel.clone()).await;
+        (answer.status == 404).then_some(())
     })
     .await;
 }
@@ -108,7 +108,7 @@ async fn cached_yes_holds_and_a_no_is_unknown_while_postgres_is_down() {
 async fn room_that_postgres_lacks_is_read_from_the_log() {
     let mut cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
-    ann.make_room("first").await;
+    ann.create_room("first").await;
     cluster.persister[0].kill9();
     let body = json!({ "name": "board", "private": true, "users": ["bob"] });
     let (status, room) = ann.post(paths::ROOMS, body).await;

@@ -9,7 +9,7 @@ use tests::{
     eventually,
 };
 
-use super::{NOT_FOUND, admin, delete, patch, private_room, refusal};
+use super::{NOT_FOUND, admin, refusal};
 
 const NOTHING: [u64; 0] = [];
 
@@ -32,9 +32,9 @@ async fn finds(rest: &Rest, query: &str, expected: &[u64]) {
 async fn search_finds_messages_as_they_are_now() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
-    let (tea, cake) = (ann.make_room("tea").await, ann.make_room("cake").await);
-    let first = ann.say(tea, "Green TEA, please").await;
-    let second = bob.say(cake, "no cake without green tea").await;
+    let (tea, cake) = (ann.create_room("tea").await, ann.create_room("cake").await);
+    let first = ann.send_message(tea, "Green TEA, please").await;
+    let second = bob.send_message(cake, "no cake without green tea").await;
     finds(&bob, "q=green%20tea", &[second, first]).await;
     finds(&bob, "q=tea%20-cake", &[first]).await;
     finds(&bob, "q=%22tea%20please%22%20or%20nonsense", &[first]).await;
@@ -54,10 +54,10 @@ async fn search_finds_messages_as_they_are_now() {
     assert!(through[shard][0] == 1 && through[shard][1].as_u64() >= Some(first), "{page}");
 
     let path = paths::message(tea, first);
-    patch(&ann, &path, json!({ "message": "black coffee" })).await;
+    ann.patch(&path, json!({ "message": "black coffee" })).await;
     finds(&bob, "q=coffee", &[first]).await;
     assert_eq!(found(&bob, "q=green").await, [second], "its old words are forgotten");
-    assert_eq!(delete(&ann, &path).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(ann.delete(&path).await.0, StatusCode::NO_CONTENT);
     assert_eq!(found(&bob, "q=coffee").await, NOTHING, "it is not shown, indexed or not");
     let pool = cluster.database.pool().await;
     eventually("its words are gone", || async {
@@ -72,11 +72,11 @@ async fn search_finds_messages_as_they_are_now() {
 async fn search_finds_a_link_as_pasted() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("tea").await;
+    let room = ann.create_room("tea").await;
     let link = "https://example.com/Tea/green?x=1&y=2";
-    let first = ann.say(room, &format!("Look: {link}, it is new.")).await;
-    let second = ann.say(room, &format!("({link}#more)")).await;
-    let third = ann.say(room, "https://example.com/coffee and http://example.org").await;
+    let first = ann.send_message(room, &format!("Look: {link}, it is new.")).await;
+    let second = ann.send_message(room, &format!("({link}#more)")).await;
+    let third = ann.send_message(room, "https://example.com/coffee and http://example.org").await;
     let q = |text: &str| text.bytes().fold("q=".to_owned(), |q, byte| format!("{q}%{byte:02X}"));
     finds(&ann, &q(link), &[second, first]).await;
     finds(&ann, &q(&format!("new {link}.")), &[first]).await;
@@ -88,11 +88,11 @@ async fn search_finds_a_link_as_pasted() {
 async fn search_by_a_stranger_finds_nothing_of_a_private_room() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"), cluster.rest(1, "eve"));
-    let room = private_room(&ann, &["bob"]).await;
+    let room = ann.create_private_room(&["bob"]).await;
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["bob"] })).await;
     let (_, deck) = ann.post(paths::ROOMS, json!({ "name": "deck", "team": team["id"] })).await;
-    let secret = ann.say(room, "the secret plan").await;
-    let order = ann.say(deck["id"].as_u64().expect("an id"), "the secret order").await;
+    let secret = ann.send_message(room, "the secret plan").await;
+    let order = ann.send_message(deck["id"].as_u64().expect("an id"), "the secret order").await;
     for rest in [&ann, &bob, &admin(&cluster, 1)] {
         finds(rest, "q=secret", &[order, secret]).await;
     }
@@ -102,10 +102,10 @@ async fn search_by_a_stranger_finds_nothing_of_a_private_room() {
     let hidden = eve.get(&format!("/api/v1/messages/search?q=secret&room={room}")).await;
     assert_eq!(hidden, nothing, "it does not exist for her");
     // A closed room is read, by whom it was open to.
-    delete(&ann, &paths::room(room)).await;
+    ann.delete(&paths::room(room)).await;
     assert_eq!(found(&bob, "q=secret%20plan").await, [secret]);
     assert_eq!(found(&eve, "q=secret%20plan").await, NOTHING);
-    delete(&ann, &format!("/api/v1/teams/{}/members/bob", team["id"])).await;
+    ann.delete(&format!("/api/v1/teams/{}/members/bob", team["id"])).await;
     finds(&bob, "q=secret%20order", &[]).await;
 }
 
@@ -113,16 +113,16 @@ async fn search_by_a_stranger_finds_nothing_of_a_private_room() {
 async fn search_ignores_rows_that_lack_a_removal() {
     let mut cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
-    let room = private_room(&ann, &["bob"]).await;
-    let secret = ann.say(room, "the secret plan").await;
+    let room = ann.create_private_room(&["bob"]).await;
+    let secret = ann.send_message(room, "the secret plan").await;
     finds(&bob, "q=secret", &[secret]).await;
     cluster.persister[0].kill9();
-    let removed = delete(&ann, &paths::member(room, "bob")).await;
+    let removed = ann.delete(&paths::member(room, "bob")).await;
     assert_eq!(removed, (StatusCode::ACCEPTED, json!({ "applied": false })));
     let (status, answer) = bob.get("/api/v1/messages/search?q=secret").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
     cluster.persister[0].restart();
-    cluster.ready().await;
+    cluster.wait_until_ready().await;
     finds(&bob, "q=secret", &[]).await;
 }
 
@@ -130,10 +130,10 @@ async fn search_ignores_rows_that_lack_a_removal() {
 async fn search_pages_meet_without_gap_or_repeat() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let rooms = [ann.make_room("one").await, ann.make_room("two").await];
+    let rooms = [ann.create_room("one").await, ann.create_room("two").await];
     let mut all = Vec::new();
     for n in 0..11_usize {
-        all.insert(0, ann.say(rooms[n % 2], &format!("word {n}")).await);
+        all.insert(0, ann.send_message(rooms[n % 2], &format!("word {n}")).await);
     }
     finds(&ann, "q=word", &all).await;
     let (mut pages, mut cursor) = (Vec::new(), String::new());
@@ -154,20 +154,20 @@ async fn search_pages_meet_without_gap_or_repeat() {
 async fn search_index_is_complete_after_the_persister_dies() {
     let mut cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let rooms = [ann.make_room("one").await, ann.make_room("two").await];
+    let rooms = [ann.create_room("one").await, ann.create_room("two").await];
     let path = |room: u64, id: u64| paths::message(room, id);
     let (mut kept, mut gone) = (Vec::new(), Vec::new());
     for round in 0..4 {
         for n in 0..40_usize {
             let (room, text) = (rooms[n % 2], format!("word {round} {n}"));
-            let id = ann.say(room, &text).await;
+            let id = ann.send_message(room, &text).await;
             match n % 10 {
                 3 => {
-                    patch(&ann, &path(room, id), json!({ "message": format!("{text} again") })).await;
+                    ann.patch(&path(room, id), json!({ "message": format!("{text} again") })).await;
                     kept.push(id);
                 }
                 7 => {
-                    delete(&ann, &path(room, id)).await;
+                    ann.delete(&path(room, id)).await;
                     gone.push(id);
                 }
                 _ => kept.push(id),
@@ -178,7 +178,7 @@ async fn search_index_is_complete_after_the_persister_dies() {
             }
         }
     }
-    cluster.ready().await;
+    cluster.wait_until_ready().await;
     kept.reverse();
     finds(&ann, "q=word&limit=200", &kept).await;
     let edited: Vec<u64> = found(&ann, "q=again&limit=200").await;
@@ -196,7 +196,7 @@ async fn search_index_is_complete_after_the_persister_dies() {
 async fn older_messages_are_indexed_in_slices() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let pool = cluster.database.pool().await;
     // Far more than a slice, as after an upgrade; and a text longer than a tsvector may be.
     let shard = i16::try_from(room % 8).expect("small");
@@ -233,7 +233,7 @@ async fn older_messages_are_indexed_in_slices() {
 async fn slow_or_failing_texts_do_not_delay_the_index_of_others() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let pool = cluster.database.pool().await;
     // A message that Postgres refuses to index for its data.
     sqlx::raw_sql(
@@ -247,10 +247,10 @@ async fn slow_or_failing_texts_do_not_delay_the_index_of_others() {
     .expect("a trigger");
     let mut slow = Vec::new();
     for _ in 0..12 {
-        slow.insert(0, ann.say(room, &"a_".repeat(8_192)).await);
+        slow.insert(0, ann.send_message(room, &"a_".repeat(8_192)).await);
     }
-    let left_out = ann.say(room, "unparseable").await;
-    let last = ann.say(room, "needle").await;
+    let left_out = ann.send_message(room, "unparseable").await;
+    let last = ann.send_message(room, "needle").await;
     finds(&ann, "q=needle", &[last]).await;
     finds(&ann, "q=a", &slow).await;
     assert_eq!(found(&ann, "q=unparseable").await, NOTHING);
@@ -261,7 +261,7 @@ async fn slow_or_failing_texts_do_not_delay_the_index_of_others() {
     assert!(metrics.contains("\nroomcast_search_skipped_total 1\n"), "{metrics}");
     // With another text it is another matter.
     let path = paths::message(room, left_out);
-    patch(&ann, &path, json!({ "message": "parseable" })).await;
+    ann.patch(&path, json!({ "message": "parseable" })).await;
     finds(&ann, "q=parseable", &[left_out]).await;
 }
 
@@ -269,7 +269,7 @@ async fn slow_or_failing_texts_do_not_delay_the_index_of_others() {
 async fn messages_are_indexed_in_the_end_however_often_the_database_was_too_slow() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let room = ann.make_room("general").await;
+    let room = ann.create_room("general").await;
     let pool = cluster.database.pool().await;
     // Postgres ends each statement that writes to the index as one that takes too long, and no other. A
     // sequence counts them: no rollback takes that back.
@@ -284,7 +284,7 @@ async fn messages_are_indexed_in_the_end_however_often_the_database_was_too_slow
     .execute(&pool)
     .await
     .expect("a trigger");
-    let ids = [ann.say(room, "first needle").await, ann.say(room, "second needle").await];
+    let ids = [ann.send_message(room, "first needle").await, ann.send_message(room, "second needle").await];
     // Once in a slice, then alone.
     eventually("the first is tried several times", || async {
         let sql = "SELECT last_value FROM attempts";

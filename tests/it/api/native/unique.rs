@@ -14,7 +14,7 @@ use tests::{
 };
 use tokio::task::JoinSet;
 
-use super::{FORBIDDEN, admin, delete, refusal};
+use super::{FORBIDDEN, admin, refusal};
 
 const AT_ONCE: usize = 50;
 
@@ -83,7 +83,7 @@ async fn match_room_has_two_people_and_is_made_by_admins() {
         assert_eq!(rest.get(&path).await.1["id"], room["id"]);
         let said = rest.post(&format!("{path}/messages"), json!({ "message": "hi" })).await;
         assert_eq!(said.0, StatusCode::CREATED);
-        assert_eq!(refusal(&delete(rest, &path).await), FORBIDDEN);
+        assert_eq!(refusal(&rest.delete(&path).await), FORBIDDEN);
     }
     assert_eq!(eve.get(&path).await.0, StatusCode::NOT_FOUND);
     let (_, other) = pair(&admin, ["ann", "eve"]).await;
@@ -101,7 +101,7 @@ async fn match_room_creation_is_unique_under_concurrent_requests() {
 #[tokio::test]
 async fn match_room_creation_is_unique_while_the_persister_is_down() {
     let mut cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
-    cluster.rest(0, "ann").make_room("first").await;
+    cluster.rest(0, "ann").create_room("first").await;
     cluster.persister[0].kill9();
     let (room, new) = rush(&cluster).await;
     assert_eq!(new, 1);
@@ -121,7 +121,7 @@ async fn match_room_is_found_after_its_creation_left_the_log() {
     let (_, room) = pair(&admin(&cluster, 0), ["ann", "bob"]).await;
     forget(&cluster).await;
     assert_eq!(pair(&admin(&cluster, 1), ["ann", "bob"]).await, (StatusCode::OK, room.clone()));
-    let closed = delete(&admin(&cluster, 0), &paths::room(&room["id"])).await;
+    let closed = admin(&cluster, 0).delete(&paths::room(&room["id"])).await;
     assert_eq!(closed.0, StatusCode::NO_CONTENT);
     let (next, new) = rush(&cluster).await;
     assert_eq!(new, 1);
@@ -138,7 +138,7 @@ async fn closed_match_room_is_followed_by_another() {
         assert_eq!(new, 1, "generation {generation}");
         rooms.push((i64::try_from(room).expect("an id"), generation));
         // The close is known to a node that had no part in it as soon as it is acknowledged.
-        let closed = delete(&admin(&cluster, 1), &paths::room(room)).await;
+        let closed = admin(&cluster, 1).delete(&paths::room(room)).await;
         assert_eq!(closed.0, StatusCode::NO_CONTENT);
     }
     assert_eq!(rows(&cluster).await, rooms);

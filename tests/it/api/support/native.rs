@@ -19,16 +19,16 @@ async fn visitors_and_native_agents_talk() {
     let native = native_room(&agent).await;
     let mut socket =
         Socket::open(&cluster.fanout[1].address(), &sign(&agent_of("DOWELL12345"))).await.expect("it opens");
-    socket.must("join_room", json!({ "room_pk": native })).await;
+    socket.join_room(native).await;
 
     say(&rest, key(&room), "is anybody here?").await;
-    let push = socket.event("chat-message").await.expect("a push");
-    let data = &push["data"];
+    let push = socket.event("chat-message").await;
+    let data = &push.data;
     assert_eq!((&data["message"], &data["user"]), (&json!("is anybody here?"), &json!("visitor:7")));
     let detail = json!({ "support": { "side": true, "auther": "client", "message_type": "text" } });
     assert_eq!(data["detail"], detail);
-    let sent = socket.must("create_message", json!({ "msg_text": "I am" })).await;
-    agent.say(native, "at the desk").await;
+    let sent = socket.send_message("I am").await;
+    agent.send_message(native, "at the desk").await;
 
     // What is said on a socket is acknowledged once the log has it; a read waits for it.
     let found = messages(&rest, key(&room)).await;
@@ -54,21 +54,21 @@ async fn visitors_and_native_agents_talk() {
     assert_eq!(page["results"][1].get("detail"), None);
 
     // Edited and deleted here, edited and deleted there.
-    let path = format!("/api/v1/rooms/{native}/messages/{}", sent["id"]);
-    let edit = agent.send(Method::PATCH, &path, &json!({ "message": "We are" })).await.expect("an answer");
+    let path = paths::message(native, sent);
+    let edit = agent.patch(&path, json!({ "message": "We are" })).await;
     assert_eq!(edit.0, StatusCode::OK);
     assert_eq!(messages(&rest, key(&room)).await[1]["message_data"], "We are");
-    let again = json!({ "msg_id": sent["id"], "edited_msg_text": "We all are" });
-    socket.must("edit_message", again).await;
+    let again = json!({ "msg_id": sent, "edited_msg_text": "We all are" });
+    socket.act_ok("edit_message", again).await;
     assert_eq!(messages(&rest, key(&room)).await[1]["message_data"], "We all are");
-    socket.must("delete_messages", json!({ "msg_id_list": [sent["id"]] })).await;
+    socket.act_ok("delete_messages", json!({ "msg_id_list": [sent] })).await;
     assert_eq!(messages(&rest, key(&room)).await.len(), 2);
 
     assert_eq!(close(&rest, key(&room)).await.0, StatusCode::OK);
-    let update = socket.event("room-update").await.expect("a push");
-    assert_eq!((&update["data"]["closed"], &update["data"]["by"]), (&json!(true), &json!("visitor:7")));
+    let update = socket.event("room-update").await;
+    assert_eq!((&update.data["closed"], &update.data["by"]), (&json!(true), &json!("visitor:7")));
     let answer = socket.act("create_message", json!({ "room_pk": native, "msg_text": "wait" })).await;
-    assert_eq!(answer.expect("open")["response_status"], 409);
+    assert_eq!(answer.status, 409, "{answer}");
 }
 
 #[tokio::test]
@@ -78,12 +78,12 @@ async fn visitor_with_a_token_enters_by_native() {
     let room = visit(&ann, visit_of("ann")).await;
     let native = native_room(&ann).await;
     let mut socket = cluster.socket(0, "ann").await;
-    socket.must("join_room", json!({ "room_pk": native })).await;
-    ann.say(native, "by native").await;
+    socket.join_room(native).await;
+    ann.send_message(native, "by native").await;
     say(&ann, key(&room), "by the desk").await;
     for text in ["by native", "by the desk"] {
-        let push = socket.event("chat-message").await.expect("a push");
-        assert_eq!((&push["data"]["message"], &push["data"]["user"]), (&json!(text), &json!("ann")));
+        let push = socket.event("chat-message").await;
+        assert_eq!((push.message(), push.user()), (text, "ann"));
     }
     let found = messages(&ann, key(&room)).await;
     assert!(
@@ -115,8 +115,8 @@ async fn support_key_grants_nothing_by_native() {
     }
     let mut socket = cluster.socket(0, "7").await;
     for id in [native, 999_999] {
-        let answer = socket.act("join_room", json!({ "room_pk": id })).await.expect("open");
-        assert_eq!((&answer["response_status"], &answer["errors"]), (&json!(404), &json!(["Not found."])));
+        let answer = socket.act("join_room", json!({ "room_pk": id })).await;
+        assert_eq!(answer.refusal(), (404, "Not found."));
     }
     // Who holds the key writes in the room, under their own name.
     say(&strangers[2], key(&room), "I was given the key").await;

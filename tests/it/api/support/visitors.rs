@@ -68,20 +68,20 @@ async fn tokenless_writes_with_a_key_count_by_room() {
 async fn tokenless_rooms_of_an_address_are_limited() {
     let cluster = started(&[("ROOMCAST_RATE_VISITOR_ROOMS", "1/h:3"), ADDRESS]).await;
     let rest = visitor(&cluster, 0);
-    let before = cluster.stored().await;
+    let before = cluster.event_count().await;
     let mut made = Vec::new();
     for n in 0..3 {
         let answer = post_from(&rest, "10.0.0.1", CONTROL, visit_of(&format!("v{n}"))).await;
         assert_eq!(answer.0, StatusCode::OK, "{answer:?}");
         made.push(answer);
     }
-    let stored = cluster.stored().await;
+    let stored = cluster.event_count().await;
     let refused = rest.request(Method::POST, CONTROL).header("x-forwarded-for", "10.0.0.1");
     let refused = refused.json(&visit_of("v3")).send().await.expect("an answer");
     assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
     let wait: u32 = refused.headers()["retry-after"].to_str().expect("text").parse().expect("seconds");
     assert!((3_000..=3_600).contains(&wait), "{wait}");
-    assert_eq!((before + 3, cluster.stored().await), (stored, stored), "nothing was stored");
+    assert_eq!((before + 3, cluster.event_count().await), (stored, stored), "nothing was stored");
     let again = post_from(&rest, "10.0.0.1", CONTROL, visit_of("v0")).await;
     assert_eq!(again, made[0], "a room that is there is answered");
     assert_eq!(post_from(&rest, "10.0.0.2", CONTROL, visit_of("v3")).await.0, StatusCode::OK);

@@ -21,7 +21,7 @@ async fn change_of_a_topic_is_answered_as_in_the_document() {
     let made = chat(&leslie, "music", "Imagine Dragons").await;
     let (id, time) = told(&made);
     let mut socket = cluster.socket(0, "bob").await;
-    socket.must("subscribe", json!({ "channel": format!("room-{id}") })).await;
+    socket.subscribe_room(id).await;
     let path = format!("/api/chat/music/{id}/");
     let changed = form(leslie.request(Method::PATCH, &path), &[("description", "Chat description")]);
     let expected = format!(
@@ -31,8 +31,8 @@ async fn change_of_a_topic_is_answered_as_in_the_document() {
         cluster.api[0].address()
     );
     assert_eq!(answer(changed).await, (200, expected.clone()));
-    let push = socket.event("room-update").await.expect("a push");
-    assert_eq!(push["data"]["description"], "Chat description");
+    let push = socket.event("room-update").await;
+    assert_eq!(push.data["description"], "Chat description");
     let (_, page) = leslie.get("/api/chat/music/").await;
     assert_eq!(page["results"][0], serde_json::from_str::<Value>(&expected).expect("JSON"));
     let nothing = json!({ "title": "Queen", "room": "films", "img": "x" });
@@ -61,7 +61,7 @@ async fn topic_change_is_refused_for_others_and_for_other_fields() {
     let nul = r#"{"description":["Null characters are not allowed."]}"#;
     assert_eq!(patch(&ann, &path, &json!({ "description": "a\0" })).await, (400, nul.to_owned()));
     assert_eq!(patch(&admin(&cluster), &path, &body).await.0, 200);
-    let room = ann.make_room("no chat").await;
+    let room = ann.create_room("no chat").await;
     for nowhere in [
         format!("/api/chat/films/{id}/"),
         format!("/api/chat/movie/{id}/"),
@@ -86,11 +86,10 @@ async fn topic_keeps_its_fields_under_native_changes() {
         (json!({ "private": true }), 409, "Only public and private rooms can become one another."),
         (json!({ "description": "x".repeat(401) }), 400, "description: must have at most 400 characters."),
     ] {
-        let (refused, problem) = ann.send(Method::PATCH, &path, &body).await.expect("an answer");
+        let (refused, problem) = ann.patch(&path, body).await;
         assert_eq!((refused.as_u16(), &problem["detail"]), (status, &json!(detail)));
     }
-    let (status, room) =
-        ann.send(Method::PATCH, &path, &json!({ "description": "natively" })).await.expect("an answer");
+    let (status, room) = ann.patch(&path, json!({ "description": "natively" })).await;
     assert_eq!((status, &room["description"]), (StatusCode::OK, &json!("natively")));
     let (_, page) = ann.get("/api/chat/music/").await;
     assert_eq!(page["results"][0]["description"], "natively");

@@ -62,12 +62,12 @@ async fn topic_is_a_room_for_other_dialects() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let mut system = cluster.socket(0, "bob").await;
-    system.must("subscribe", json!({ "channel": "system" })).await;
+    system.subscribe("system").await;
     let made = chat(&ann, "books", "Dune").await;
     let id = made["id"].as_u64().expect("an id");
-    let push = system.event("chatroom").await.expect("a push");
-    assert_eq!((&push["channel"], &push["id"]), (&json!("system"), &made["id"]));
-    let data = &push["data"];
+    let push = system.event("chatroom").await;
+    assert_eq!((&*push.channel, &json!(push.id())), ("system", &made["id"]));
+    let data = &push.data;
     assert_eq!((&data["request_type"], &data["kind"]), (&json!("chatroom"), &json!("topic")));
     assert_eq!((&data["name"], &data["created_at"]), (&json!("Dune"), &made["timestamp"]));
     assert_eq!(data["detail"], json!({ "topic": { "category": "books" } }));
@@ -78,13 +78,13 @@ async fn topic_is_a_room_for_other_dialects() {
     let (_, rooms) = bob.get(paths::ROOMS).await;
     assert_eq!(rooms["results"][0]["id"], id);
     let mut socket = cluster.socket(0, "ann").await;
-    socket.must("join_room", json!({ "room_pk": id })).await;
-    let said = bob.say(id, "The spice must flow.").await;
-    let push = socket.event("chat-message").await.expect("a push");
-    assert_eq!((&push["id"], &push["data"]["user"]), (&json!(said), &json!("bob")));
-    let answer = socket.must("create_message", json!({ "room_pk": id, "msg_text": "It does." })).await;
+    socket.join_room(id).await;
+    let said = bob.send_message(id, "The spice must flow.").await;
+    let push = socket.event("chat-message").await;
+    assert_eq!((push.id(), push.user()), (said, "bob"));
+    let answer = socket.send_message_to(id, "It does.").await;
     let (_, history) = bob.get(&paths::messages(id)).await;
-    assert_eq!(history["results"][1]["id"], answer["id"]);
+    assert_eq!(history["results"][1]["id"], answer);
 }
 
 #[tokio::test]

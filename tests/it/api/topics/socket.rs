@@ -24,9 +24,9 @@ async fn topic_socket_is_in_the_topic_from_the_start() {
     assert_eq!((&joined["action"], &joined["response_status"]), (&json!("join_room"), &json!(200)));
     assert_eq!(joined["data"]["id"], chat["id"]);
     // The topic is meant where none is named.
-    let sent = bob.must("create_message", json!({ "msg_text": "hello" })).await;
-    let push = bob.event("chat-message").await.expect("a push");
-    assert_eq!((&push["id"], &push["data"]["room"]), (&sent["id"], &chat["id"]));
+    let sent = bob.send_message("hello").await;
+    let push = bob.event("chat-message").await;
+    assert_eq!((push.id(), &json!(push.room())), (sent, &chat["id"]));
 
     for path in ["/chat/books/1/", "/chat/films/999999/", "/chat/films/x/", "/chat/nowhere/1/"] {
         match open(path).await {
@@ -54,9 +54,9 @@ async fn message_stored_right_after_the_upgrade_is_pushed_to_a_topic_socket() {
             let url = url.as_str().expect("an address");
             for _ in 0..SOCKETS {
                 let mut bob = Socket::open_at(&address, url, &token("bob")).await.expect("it opens");
-                let id = ann.say(room, "right after the upgrade").await;
-                let push = bob.event("chat-message").await.expect("the message is pushed");
-                assert_eq!(push["id"], id, "the first message after the upgrade");
+                let id = ann.send_message(room, "right after the upgrade").await;
+                let push = bob.event("chat-message").await;
+                assert_eq!(push.id(), id, "the first message after the upgrade");
             }
         });
     }

@@ -109,7 +109,7 @@ async fn nodes_die_at_random_under_load() {
     let ann = cluster.rest(0, "ann");
     let mut rooms = Vec::new();
     for n in 0..ROOMS {
-        rooms.push(ann.make_room(&format!("room {n}")).await);
+        rooms.push(ann.create_room(&format!("room {n}")).await);
     }
     let rooms: Arc<[u64]> = rooms.into();
     let nodes: Arc<[String]> = cluster.fanout.iter().map(|node| node.address()).collect();

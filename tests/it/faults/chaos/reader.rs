@@ -10,7 +10,13 @@ use std::{
 
 use rand::{RngExt as _, rngs::StdRng};
 use serde_json::{Value, json};
-use tests::{PATIENCE, client::Socket, cluster::token, eventually};
+use tests::{
+    TIMEOUT,
+    client::Socket,
+    cluster::token,
+    eventually,
+    native::{Push, Subscription, decode},
+};
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -30,7 +36,7 @@ pub(super) struct Expected {
 pub(super) struct Seen {
     /// Ids of messages, edits and deletions of each room, in the order received.
     pub(super) events: BTreeMap<u64, Vec<u64>>,
-    begun: BTreeMap<u64, Value>,
+    begun: BTreeMap<u64, Subscription>,
     /// Last position received: a pair of epoch and event id for each shard.
     position: Value,
     /// For each connection: its node, the id from which each room was resumed, and how it ended.
@@ -60,51 +66,51 @@ impl Seen {
             let mut frame = json!({ "room_pk": room });
             if let Some(at) = self.begun.get(room) {
                 let last = self.events.get(room).and_then(|ids| ids.last()).copied();
-                frame["since"] = last.map_or_else(|| at["id"].clone(), Value::from);
-                frame["epoch"] = at["epoch"].clone();
+                let from = last.unwrap_or(at.id);
+                frame["since"] = from.into();
+                frame["epoch"] = at.epoch.into();
                 let (_, since, _) = self.history.last_mut().expect("it is connected");
-                since.insert(*room, frame["since"].as_u64().expect("an id"));
+                since.insert(*room, from);
             }
-            let answer = socket.act("join_room", frame).await?;
-            let data = &answer["data"];
-            if answer["response_status"] != 200 {
+            let answer = socket.try_act("join_room", frame).await?;
+            if answer.status != 200 {
                 return Err(Error::Io(std::io::Error::other(answer.to_string())));
             }
-            self.unrecovered += u32::from(data["position"]["recovered"] != true);
-            self.begun.entry(*room).or_insert_with(|| data["position"].clone());
-            self.people.insert(*room, names(&data["participants"]));
+            let position: Subscription = decode(&answer.data["position"]);
+            self.unrecovered += u32::from(!position.recovered);
+            self.begun.entry(*room).or_insert(position);
+            self.people.insert(*room, names(&answer.data["participants"]));
         }
         Ok(())
     }
 
-    fn take(&mut self, push: &Value) {
-        let data = &push["data"];
-        if push["event"] == "position" {
+    fn take(&mut self, push: &Push) {
+        let data = &push.data;
+        if push.event == "position" {
             self.position = data.clone();
         }
-        if push["event"] == "presence" {
-            let room =
-                push["channel"].as_str().and_then(|channel| channel.strip_prefix("room-")?.parse().ok());
+        if push.event == "presence" {
+            let room = push.channel.strip_prefix("room-").and_then(|room| room.parse().ok());
             self.people.insert(room.expect("a room"), names(&data["participants"]));
         }
         let Some(room) = data["room"].as_u64() else { return };
         let user = || data["user"].as_str().unwrap_or_default().to_owned();
         let people = self.people.entry(room).or_default();
-        match push["event"].as_str() {
-            Some("chat-message" | "message-edit" | "message-delete") => {
-                self.events.entry(room).or_default().push(push["id"].as_u64().expect("an id"));
+        match &*push.event {
+            "chat-message" | "message-edit" | "message-delete" => {
+                self.events.entry(room).or_default().push(push.id());
             }
-            Some("participant-join") => {
+            "participant-join" => {
                 self.joins += 1;
                 self.contradictions +=
                     u32::from(people.as_mut().is_some_and(|people| !people.insert(user())));
             }
-            Some("participant-leave") => {
+            "participant-leave" => {
                 self.leaves += 1;
                 self.contradictions +=
                     u32::from(people.as_mut().is_some_and(|people| !people.remove(&user())));
             }
-            Some("message-read") => self.astray += 1,
+            "message-read" => self.astray += 1,
             _ => {}
         }
     }
@@ -115,9 +121,9 @@ impl Seen {
         if how.ends_with("closed 4201") {
             self.heals += 1;
             for (room, ids) in &mut self.events {
-                let shard = self.begun[room]["shard"].as_u64().expect("a shard");
-                let [epoch, upto] = [0, 1].map(|n| &self.position[usize::try_from(shard).expect("small")][n]);
-                assert_eq!(*epoch, self.begun[room]["epoch"], "no log is lost here");
+                let begun = self.begun[room];
+                let [epoch, upto] = [0, 1].map(|n| &self.position[begun.shard][n]);
+                assert_eq!(*epoch, begun.epoch, "no log is lost here");
                 let upto = upto.as_u64().expect("an event");
                 ids.retain(|id| *id <= upto);
             }
@@ -163,7 +169,7 @@ pub(super) async fn read(
         seen.connections += 1;
         seen.history.push((node.clone(), BTreeMap::new(), String::new()));
         if let Err(error) = seen.follow(&mut socket, &rooms).await {
-            socket.kept().iter().for_each(|push| seen.take(push));
+            socket.take_pushes().iter().for_each(|push| seen.take(push));
             seen.closed(&error);
             continue;
         }
@@ -174,8 +180,8 @@ pub(super) async fn read(
                     // The socket stays open: nobody leaves before everyone has seen everyone.
                     return (seen, Some(socket));
                 }
-                let end = *end.get_or_insert_with(|| Instant::now() + PATIENCE);
-                match timeout_at(end, socket.push()).await {
+                let end = *end.get_or_insert_with(|| Instant::now() + TIMEOUT);
+                match timeout_at(end, socket.try_push()).await {
                     Ok(Ok(push)) => seen.take(&push),
                     Ok(Err(error)) => {
                         seen.closed(&error);
@@ -186,7 +192,7 @@ pub(super) async fn read(
                 continue;
             }
             tokio::select! {
-                push = socket.push() => match push {
+                push = socket.try_push() => match push {
                     Ok(push) => seen.take(&push),
                     Err(error) => {
                         seen.closed(&error);

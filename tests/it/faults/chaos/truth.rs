@@ -94,7 +94,7 @@ impl Room {
 
 /// Reads every shard's log from its first event on.
 pub(super) async fn read(cluster: &Cluster) -> BTreeMap<u64, Room> {
-    let jetstream = cluster.log(BrokerUser::Persister).await;
+    let jetstream = cluster.jetstream(BrokerUser::Persister).await;
     let shards = log::discover(&jetstream).await.expect("a log").shards;
     let mut rooms: BTreeMap<u64, Room> = BTreeMap::new();
     for shard in shards.all().filter(|shard| *shard != Shard::SYSTEM) {

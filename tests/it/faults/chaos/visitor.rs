@@ -33,9 +33,9 @@ impl Visitor {
             let mut socket = self.connect().await;
             let mut joined = BTreeSet::new();
             while let Some(room) = stays.difference(&joined).next().copied() {
-                match socket.act("join_room", json!({ "room_pk": room })).await {
-                    Ok(answer) if answer["response_status"] == 200 => drop(joined.insert(room)),
-                    Ok(answer) => assert_eq!(answer["response_status"], 503, "{answer}"),
+                match socket.try_act("join_room", json!({ "room_pk": room })).await {
+                    Ok(answer) if answer.status == 200 => drop(joined.insert(room)),
+                    Ok(answer) => assert_eq!(answer.status, 503, "{answer}"),
                     Err(_) => break,
                 }
             }
@@ -60,16 +60,18 @@ impl Visitor {
             }
             let room = self.rooms[self.rng.random_range(0..self.rooms.len())];
             let action = if joined.contains(&room) { "leave_room" } else { "join_room" };
-            let answer = socket.act(action, json!({ "room_pk": room })).await?;
-            if answer["response_status"] == 200 {
+            let answer = socket.try_act(action, json!({ "room_pk": room })).await?;
+            if answer.status == 200 {
                 if !joined.remove(&room) {
                     joined.insert(room);
                 }
             } else {
-                assert_eq!(answer["response_status"], 503, "{answer}");
+                assert_eq!(answer.status, 503, "{answer}");
             }
             let end = Instant::now() + Duration::from_millis(self.rng.random_range(0..300));
-            while let Ok(push) = timeout(end.saturating_duration_since(Instant::now()), socket.push()).await {
+            while let Ok(push) =
+                timeout(end.saturating_duration_since(Instant::now()), socket.try_push()).await
+            {
                 push?;
             }
         }

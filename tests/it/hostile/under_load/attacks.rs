@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tests::{PATIENCE, raw::Raw};
+use tests::{TIMEOUT, raw::Raw};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout_at},
@@ -259,7 +259,7 @@ async fn keep(target: &Target, address: &str, bytes: &[u8]) {
 async fn leave_unread(address: &str, bytes: &[u8]) {
     let mut raw = Raw::open(address).await;
     let _ = raw.send(bytes).await;
-    sleep(PATIENCE).await;
+    sleep(TIMEOUT).await;
 }
 
 /// Runs these attacks concurrently for `time`.

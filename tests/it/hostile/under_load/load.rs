@@ -45,8 +45,8 @@ fn micros(began: Instant) -> u64 {
 async fn read(mut socket: Socket, room: u64, began: Instant) -> (u64, Vec<Delivery>) {
     let mut heard = Vec::new();
     loop {
-        let event = socket.event("chat-message").await.expect("a load socket stays open");
-        let text = event["data"]["message"].as_str().expect("a text");
+        let event = socket.event("chat-message").await;
+        let text = event.message();
         if text == END {
             return (room, heard);
         }
@@ -62,10 +62,10 @@ impl Load {
         let (mut rooms, mut writers, mut readers) = (Vec::new(), JoinSet::new(), JoinSet::new());
         for n in 0..ROOMS {
             let rest = cluster.rest(0, &format!("writer{n}"));
-            let room = rest.make_room(&format!("room {n}")).await;
+            let room = rest.create_room(&format!("room {n}")).await;
             for m in 0..SOCKETS {
                 let mut socket = cluster.socket(0, &format!("reader{n}-{m}")).await;
-                socket.must("join_room", json!({ "room_pk": room })).await;
+                socket.join_room(room).await;
                 readers.spawn(read(socket, room, began));
             }
             let mut stopped = stopped.clone();
@@ -107,7 +107,7 @@ impl Load {
         let written = self.writers.join_all().await;
         for (room, _, faults) in &written {
             assert!(faults.is_empty(), "{faults:?}");
-            cluster.rest(0, "ann").say(*room, END).await;
+            cluster.rest(0, "ann").send_message(*room, END).await;
         }
         let mut all = Vec::new();
         for (room, heard) in self.readers.join_all().await {

@@ -98,12 +98,12 @@ async fn series(node: &Node) -> usize {
 /// Makes a room with more events than a ring holds; returns it and its first message.
 async fn old_room(cluster: &Cluster) -> (u64, u64) {
     let root = Rest::new(&cluster.api[0].address(), &sign(&json!({ "user_id": "root", "is_admin": true })));
-    let room = root.make_room("old").await;
-    let first = root.say(room, "first").await;
+    let room = root.create_room("old").await;
+    let first = root.send_message(room, "first").await;
     let (long, root) = ("x".repeat(4_000), &root);
     stream::iter(0..OLD)
         .for_each_concurrent(16, |_| async {
-            root.say(room, &long).await;
+            root.send_message(room, &long).await;
         })
         .await;
     (room, first)
