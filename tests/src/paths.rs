@@ -88,3 +88,8 @@ pub fn user(user: impl Display) -> String {
 pub fn presence(user: impl Display) -> String {
     format!("/api/v1/users/{user}/presence")
 }
+
+/// A search with this query, as `q=tea&limit=5`.
+pub fn search(query: impl Display) -> String {
+    format!("{SEARCH}?{query}")
+}

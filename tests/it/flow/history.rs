@@ -1,30 +1,21 @@
 //! Tests pages of history: without gaps, and with every message that was acknowledged before.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tests::cluster::{Cluster, Size};
 use tests::paths;
-
-fn ids(page: &Value) -> Vec<u64> {
-    page["results"].as_array().expect("a list").iter().map(|m| m["id"].as_u64().expect("an id")).collect()
-}
 
 #[tokio::test]
 async fn history_pages_meet_without_gap_or_repeat() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("general").await;
-    let mut all = Vec::new();
-    for n in 0..25 {
-        all.push(ann.send_message(room, &n.to_string()).await);
-    }
+    let all = ann.send_messages(room, 25).await;
     let path = format!("{}?limit=10", paths::messages(room));
-    let (_, last) = ann.get(&path).await;
-    let (_, middle) = ann.get(&format!("{path}&before={}", last["next"].as_str().expect("more"))).await;
-    let (_, first) = ann.get(&format!("{path}&before={}", middle["next"].as_str().expect("more"))).await;
-    assert_eq!([ids(&first), ids(&middle), ids(&last)].concat(), all);
-    assert_eq!(first["next"], Value::Null);
-    let (_, after) = ann.get(&format!("{path}&after={}", all[3])).await;
-    assert_eq!(ids(&after), all[4..14]);
+    let pages = ann.pages(&path, "before").await;
+    let [last, middle, first] = &pages[..] else { panic!("25 messages are 3 pages: {pages:?}") };
+    assert_eq!([first.ids(), middle.ids(), last.ids()].concat(), all);
+    let after = ann.page(&format!("{path}&after={}", all[3])).await;
+    assert_eq!(after.ids(), all[4..14]);
 }
 
 #[tokio::test]
@@ -34,8 +25,8 @@ async fn page_with_the_last_entries_has_no_next() {
     let room = ann.create_room("general").await;
     let all = [ann.send_message(room, "one").await, ann.send_message(room, "two").await];
     for order in ["", "&after=0", "&changed_after=0"] {
-        let (_, page) = ann.get(&format!("{}?limit=2{order}", paths::messages(room))).await;
-        assert_eq!((ids(&page), &page["next"]), (all.to_vec(), &Value::Null), "{order}");
+        let page = ann.page(&format!("{}?limit=2{order}", paths::messages(room))).await;
+        assert_eq!((page.ids(), page.next), (all.to_vec(), None), "{order}");
     }
 }
 
@@ -44,11 +35,9 @@ async fn read_includes_messages_acknowledged_before_on_another_node() {
     let cluster = Cluster::start(Size { api: 2, fanout: 1, persister: 1 }).await;
     let (writer, reader) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     let room = writer.create_room("general").await;
-    let path = paths::messages(room);
     for n in 0..20 {
         let id = writer.send_message(room, &n.to_string()).await;
-        let (_, page) = reader.get(&path).await;
-        assert_eq!(ids(&page).last(), Some(&id));
+        assert_eq!(reader.messages(room).await.last().map(|message| message.id), Some(id));
     }
 }
 
@@ -64,11 +53,10 @@ async fn read_includes_changes_acknowledged_before_on_another_node() {
         let id = writer.send_message(room, "as it was").await;
         let edit = json!({ "room_pk": room, "msg_id": id, "edited_msg_text": n.to_string() });
         socket.act_ok("edit_message", edit).await;
-        let (_, page) = reader.get(&path).await;
-        assert_eq!(page["results"][0]["message"], n.to_string(), "{page}");
+        assert_eq!(reader.messages(room).await[0].message, n.to_string());
         socket.act_ok("delete_messages", json!({ "room_pk": room, "msg_id_list": [id] })).await;
-        let (_, page) = reader.get(&format!("{path}?after={}", id - 1)).await;
-        assert_eq!(ids(&page), [0; 0]);
+        let page = reader.page(&format!("{path}?after={}", id - 1)).await;
+        assert_eq!(page.ids(), [0; 0]);
     }
 }
 
@@ -84,12 +72,12 @@ async fn history_shows_edits_and_deletions() {
     assert_eq!((status.as_u16(), &edited["message"]), (200, &json!("hello")));
     let (status, _) = ann.delete(&format!("{path}/{gone}")).await;
     assert_eq!(status.as_u16(), 204);
-    let (_, page) = ann.get(&path).await;
-    assert_eq!(ids(&page), [kept]);
-    assert_eq!(page["results"][0]["message"], "hello");
-    assert!(page["results"][0]["edited_at"].is_string());
-    let (_, rooms) = ann.get(paths::ROOMS).await;
-    assert_eq!(rooms["results"][0]["id"], room);
+    let messages = ann.messages(room).await;
+    let [message] = &messages[..] else { panic!("only the edited message is left: {messages:?}") };
+    assert_eq!((message.id, &*message.message), (kept, "hello"));
+    assert!(message.edited_at.is_some(), "{message:?}");
+    let rooms = ann.page(paths::ROOMS).await;
+    assert_eq!(rooms.ids(), [room]);
     let (_, shown) = ann.get(&paths::room(room)).await;
-    assert_eq!(shown, rooms["results"][0]);
+    assert_eq!(shown, rooms.results[0]);
 }

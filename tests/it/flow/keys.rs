@@ -80,9 +80,9 @@ async fn old_uuid_key_is_stored_once_after_the_broker_has_forgotten_it() {
     sqlx::query("LOCK TABLE message_key IN SHARE MODE").execute(&mut *held).await.expect("a lock");
     let late = aged(3_600, 3);
     let (_, message) = send(&ann, room, "helo", &late).await;
-    let path = format!("/api/v1/rooms/{room}/messages/{}", message["id"]);
+    let path = paths::message(room, &message["id"]);
     let edit = json!({ "message": "hello" });
-    let (status, edited) = ann.send(reqwest::Method::PATCH, &path, &edit).await.expect("an answer");
+    let (status, edited) = ann.patch(&path, edit).await;
     assert_eq!(status, StatusCode::OK, "{edited}");
     assert_eq!(send(&ann, room, "helo", &late).await, (201, message));
     held.rollback().await.expect("released");

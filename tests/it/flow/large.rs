@@ -7,6 +7,7 @@ use tests::{
     client::{Rest, Socket},
     cluster::{Cluster, Size, sign},
     eventually,
+    native::{Page, decode},
 };
 
 /// Longest JSON answer over HTTP.
@@ -18,7 +19,7 @@ const SOCKET_MAX_BYTES: usize = 1 << 20;
 const PIPELINED: usize = 24;
 
 fn ids(results: &Value, name: &str) -> Vec<u64> {
-    results.as_array().expect("a list").iter().map(|one| one[name].as_u64().expect("an id")).collect()
+    results.as_array().expect("a list").iter().map(|entry| entry[name].as_u64().expect("an id")).collect()
 }
 
 /// Reads all pages of a path; returns their ids and the number of pages.
@@ -29,10 +30,10 @@ async fn pages(rest: &Rest, path: &str, cursor: &str) -> (Vec<u64>, usize) {
         let answer = rest.request(Method::GET, &format!("{path}{next}")).send().await.expect("an answer");
         let body = answer.bytes().await.expect("a body");
         assert!(body.len() <= HTTP_MAX_BYTES, "{path}: {} bytes", body.len());
-        let page: Value = serde_json::from_slice(&body).expect("JSON");
-        all.push(ids(&page["results"], "id"));
+        let page: Page = serde_json::from_slice(&body).expect("a page");
+        all.push(page.ids());
         count += 1;
-        match page["next"].as_str() {
+        match page.next {
             Some(more) => next = format!("&{cursor}={more}"),
             None => break,
         }
@@ -49,9 +50,10 @@ async fn history(socket: &mut Socket, room: u64) -> (Vec<u64>, usize) {
     loop {
         let page = socket.act_ok("history", json!({ "room_pk": room, "limit": 200, "before": before })).await;
         assert!(page.to_string().len() <= SOCKET_MAX_BYTES);
-        all.splice(0..0, ids(&page["results"], "id"));
+        let page: Page = decode(&page);
+        all.splice(0..0, page.ids());
         count += 1;
-        match page["next"].as_str() {
+        match page.next {
             Some(more) => before = Some(more.parse().expect("an id")),
             None => return (all, count),
         }
@@ -78,7 +80,7 @@ async fn pages_of_longest_texts_miss_nothing_in_history_changes_and_search() {
         assert!((count > 1) == is_escaped && found == sent, "{count} pages of history");
         let (found, count) = pages(&ann, &path, "changed_after").await;
         assert!((count > 1) == is_escaped && found == sent, "{count} pages of changes");
-        let path = format!("/api/v1/messages/search?q=word&room={room}&limit=200");
+        let path = paths::search(format!("q=word&room={room}&limit=200"));
         let (mut found, count) = eventually("all is indexed", || async {
             let found = pages(&ann, &path, "cursor").await;
             (found.0.len() == sent.len()).then_some(found)
@@ -116,9 +118,7 @@ async fn lists_beyond_one_answer_say_so_and_come_in_pages() {
     let mut made = Vec::new();
     for n in 0..70 {
         let body = json!({ "name": format!("{n}"), "description": "\u{1}".repeat(2_000) });
-        let (status, room) = ann.post(paths::ROOMS, body).await;
-        assert_eq!(status.as_u16(), 201, "{room}");
-        made.insert(0, room["id"].as_u64().expect("an id"));
+        made.insert(0, ann.create(paths::ROOMS, body).await);
     }
     let mut socket = cluster.socket(0, "ann").await;
     let refused = socket.act("list", json!({})).await;
@@ -126,9 +126,9 @@ async fn lists_beyond_one_answer_say_so_and_come_in_pages() {
     assert_eq!(refused.refusal(), (413, detail));
     let (mut listed, mut cursor) = (Vec::new(), None::<String>);
     loop {
-        let page = socket.act_ok("list", json!({ "limit": 200, "cursor": cursor })).await;
-        listed.extend(ids(&page["results"], "id"));
-        cursor = page["next"].as_str().map(str::to_owned);
+        let page: Page = decode(&socket.act_ok("list", json!({ "limit": 200, "cursor": cursor })).await);
+        listed.extend(page.ids());
+        cursor = page.next;
         if cursor.is_none() {
             break;
         }
@@ -141,13 +141,12 @@ async fn lists_beyond_one_answer_say_so_and_come_in_pages() {
     let person = json!({
         "username": long, "email": long, "gender": long, "language": long, "account": long, "main_photo": long,
     });
-    let (status, answer) = rest.put("/api/v1/users/1", person).await;
+    let (status, answer) = rest.put(&paths::user(1), person).await;
     assert!(status.is_success(), "{answer}");
     let mut matches = Vec::new();
     for other in 10..22 {
         let body = json!({ "kind": "match", "users": ["1", other.to_string()] });
-        let (_, room) = rest.post(paths::ROOMS, body).await;
-        matches.insert(0, room["id"].as_u64().expect("an id"));
+        matches.insert(0, rest.create(paths::ROOMS, body).await);
     }
     let mut admin = Socket::open_at(&address, "/ws/admin-chat/", &root).await.expect("an admin's socket");
     let refused = admin.act("list", json!({})).await;

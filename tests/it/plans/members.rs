@@ -61,12 +61,9 @@ async fn change(cluster: &Cluster, room: u64, members: &str) {
     }
     let mut next = String::new();
     for first in ["crowd-1", "crowd-10041", "crowd-10086"] {
-        let (_, page) = other.get(&format!("{path}/members?limit=49{next}")).await;
-        assert_eq!(
-            page["results"].as_array().map(|page| (page.len(), page[0].clone())),
-            Some((49, json!(first)))
-        );
-        next = format!("&cursor={}", page["next"].as_str().expect("there is more"));
+        let page = other.page(&format!("{path}/members?limit=49{next}")).await;
+        assert_eq!((page.results.len(), &page.results[0]), (49, &json!(first)));
+        next = format!("&cursor={}", page.next.expect("a next page"));
     }
 }
 
@@ -80,10 +77,9 @@ async fn change_of_a_room_of_many_members_reads_a_bounded_number_of_rows() {
     explain_all(&pool, &database, "auto").await;
     let cluster = Cluster::start_with(Size::default(), database, &[]).await;
     let ann = cluster.rest(0, "ann");
-    let (_, private) = ann.post(paths::ROOMS, json!({ "name": "board", "private": true })).await;
-    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew" })).await;
-    let (_, deck) = ann.post(paths::ROOMS, json!({ "name": "deck", "team": team["id"] })).await;
-    let [private, team, deck] = [private, team, deck].map(|made| made["id"].as_u64().expect("an id"));
+    let private = ann.create_private_room(&[]).await;
+    let team = ann.create_team("crew", &[]).await;
+    let deck = ann.create_team_room("deck", team).await;
     let team_shard = Channel::Team(TeamId(team)).shard(ShardCount::new(8).expect("8"));
     add_crowd(&pool, "room", cluster.shard_of(private).await.number(), private).await;
     add_crowd(&pool, "team", team_shard.number(), team).await;
@@ -91,7 +87,7 @@ async fn change_of_a_room_of_many_members_reads_a_bounded_number_of_rows() {
 
     let before = server.log().len();
     change(&cluster, private, &paths::members(private)).await;
-    change(&cluster, deck, &format!("/api/v1/teams/{team}/members")).await;
+    change(&cluster, deck, &paths::team_members(team)).await;
 
     // The other tables are small: how they are read is judged elsewhere.
     let statements = log::statements(&server.log()[before..], &[], &HashMap::new());

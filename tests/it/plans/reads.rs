@@ -65,25 +65,25 @@ pub(super) async fn ask_everything(cluster: &Cluster, admin: &str) {
     );
     for rest in [&ann, &admin, &agent, &cluster.rest(0, "nobody"), &cluster.rest(0, "maker-1")] {
         assert!(pages(rest, paths::ROOMS, "cursor", 3).await > 1);
-        pages(rest, "/api/v1/teams", "cursor", 2).await;
+        pages(rest, paths::TEAMS, "cursor", 2).await;
         pages(rest, "/room/list", "cursor", 3).await;
     }
     for room in [2, 6, 4, 5, 7] {
         for path in
             ["", "/messages", "/messages?after=10", "/messages?changed_after=10", "/members", "/participants"]
         {
-            must(&admin, &format!("/api/v1/rooms/{room}{path}")).await;
+            must(&admin, &format!("{}{path}", paths::room(room))).await;
         }
     }
-    must(&ann, "/api/v1/rooms/6").await;
-    must(&ann, "/api/v1/messages/search?q=word17").await;
-    must(&ann, "/api/v1/messages/search?q=word17&room=2").await;
-    must(&ann, "/api/v1/teams/1").await;
-    pages(&ann, "/api/v1/teams/1/members", "cursor", 2).await;
-    pages(&ann, "/api/v1/invitations", "cursor", 2).await;
-    must(&ann, "/api/v1/users/crowd-2").await;
-    must(&ann, "/api/v1/users/crowd-2/presence").await;
-    must(&ann, "/api/v1/users/ann/presence").await;
+    must(&ann, &paths::room(6)).await;
+    must(&ann, &paths::search("q=word17")).await;
+    must(&ann, &paths::search("q=word17&room=2")).await;
+    must(&ann, &paths::team(1)).await;
+    pages(&ann, &paths::team_members(1), "cursor", 2).await;
+    pages(&ann, paths::INVITATIONS, "cursor", 2).await;
+    must(&ann, &paths::user("crowd-2")).await;
+    must(&ann, &paths::presence("crowd-2")).await;
+    must(&ann, &paths::presence("ann")).await;
     for page in ["", "?page=2", "?page=last"] {
         must(&ann, &format!("/api/chat/films/{page}")).await;
     }

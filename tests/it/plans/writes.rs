@@ -41,7 +41,7 @@ pub(super) async fn write_everything(cluster: &Cluster, admin: &str, pool: &PgPo
     let room =
         must(&ann, Method::POST, paths::ROOMS, json!({ "name": "new", "private": true, "users": ["bob"] }));
     let room = paths::room(&room.await["id"]);
-    for path in [&room, "/api/v1/rooms/4"] {
+    for path in [&room, &paths::room(4)] {
         let user = format!("new-{}", rand::random::<u32>());
         must(&ann, Method::PUT, &format!("{path}/members/{user}"), Value::Null).await;
         must(&ann, Method::POST, &format!("{path}/invitations"), json!({ "user": "cid" })).await;
@@ -50,8 +50,8 @@ pub(super) async fn write_everything(cluster: &Cluster, admin: &str, pool: &PgPo
     must(&ann, Method::PATCH, &room, json!({ "name": "newer" })).await;
     must(&ann, Method::DELETE, &room, Value::Null).await;
     let user = format!("new-{}", rand::random::<u32>());
-    must(&admin, Method::PUT, &format!("/api/v1/teams/1/members/{user}"), Value::Null).await;
-    must(&admin, Method::DELETE, &format!("/api/v1/teams/1/members/{user}"), Value::Null).await;
+    must(&admin, Method::PUT, &paths::team_member(1, &user), Value::Null).await;
+    must(&admin, Method::DELETE, &paths::team_member(1, &user), Value::Null).await;
     let title = format!("title {}", rand::random::<u32>());
     let chat = must(&ann, Method::POST, "/api/chat/", json!({ "title": title, "room": "films" })).await;
     must(
@@ -68,7 +68,7 @@ pub(super) async fn write_everything(cluster: &Cluster, admin: &str, pool: &PgPo
     let visit =
         json!({ "user_id": "visitor-1", "org_id": "org", "portfolio_name": user, "product_name": "product" });
     must(&ann.clone(), Method::POST, "/api/v2/room-control/", visit_by(&visit, "ann")).await;
-    must(&admin, Method::PUT, "/api/v1/users/crowd-5", json!({ "username": "Cid" })).await;
+    must(&admin, Method::PUT, &paths::user("crowd-5"), json!({ "username": "Cid" })).await;
     eventually("all is indexed", || async {
         let due: i64 =
             sqlx::query_scalar("SELECT count(*) FROM search_due").fetch_one(pool).await.expect("a count");

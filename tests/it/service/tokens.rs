@@ -120,17 +120,17 @@ async fn person_id_means_the_same_in_token_body_path_and_channel() {
         let body = json!({ "name": "board", "private": true, "users": [id] });
         let (status, room) = ann.post(paths::ROOMS, body).await;
         assert_eq!((status, &room["users"]), (StatusCode::CREATED, &json!([text])), "{room}");
-        let room = room["id"].as_u64().expect("an id");
+        let room = tests::native::id(&room);
         let token = sign(&json!({ "user_id": id }));
         let rest = Rest::new(&cluster.api[0].address(), &token);
         let said = rest.send_message(room, "hi").await;
-        let (_, page) = ann.get(&paths::messages(room)).await;
-        assert_eq!((&page["results"][0]["id"], &page["results"][0]["user"]), (&json!(said), &json!(text)));
+        let message = &ann.messages(room).await[0];
+        assert_eq!((message.id, &message.user), (said, &text));
         let mut socket = Socket::open(&cluster.fanout[0].address(), &token).await.expect("it opens");
         socket.subscribe(&format!("user-{text}")).await;
         let member = paths::member(room, path);
-        assert_eq!(rest.get(&format!("/api/v1/users/{path}")).await.1["id"], text);
-        let (status, _) = ann.send(reqwest::Method::DELETE, &member, &Value::Null).await.expect("an answer");
+        assert_eq!(rest.get(&paths::user(path)).await.1["id"], text);
+        let (status, _) = ann.delete(&member).await;
         assert_eq!(status, StatusCode::NO_CONTENT, "{member}");
         let (status, _) = rest.get(&paths::room(room)).await;
         assert_eq!(status, StatusCode::NOT_FOUND, "{text} is out");
@@ -144,8 +144,7 @@ async fn admin_claim_counts_only_as_true() {
         let token = sign(&json!({ "user_id": "bob", "is_admin": claim, "is_staff": claim }));
         let rest = Rest::new(&cluster.api[0].address(), &token);
         assert_eq!(rest.get(paths::ROOMS).await.0, StatusCode::OK, "{claim}");
-        let (status, _) =
-            rest.send(reqwest::Method::PUT, "/api/v1/users/ann", &json!({})).await.expect("an answer");
+        let (status, _) = rest.put(&paths::user("ann"), json!({})).await;
         assert_eq!(status, StatusCode::FORBIDDEN, "{claim}");
     }
 }

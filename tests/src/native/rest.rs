@@ -19,6 +19,15 @@ impl Rest {
         decode(&body)
     }
 
+    /// Sends a `GET` and decodes the answer; `None` unless the answer is 200.
+    ///
+    /// # Panics
+    /// When an answer of 200 has another form.
+    pub async fn try_read<T: DeserializeOwned>(&self, path: &str) -> Option<T> {
+        let (status, body) = self.get(path).await;
+        (status == StatusCode::OK).then(|| decode(&body))
+    }
+
     /// Sends a `POST` that must create something, and returns its id.
     ///
     /// # Panics
@@ -132,6 +141,11 @@ impl Rest {
     /// Reads a team.
     pub async fn team(&self, team: u64) -> TeamView {
         self.read(&paths::team(team)).await
+    }
+
+    /// Reads the newest messages of a room; `None` unless the answer is 200.
+    pub async fn try_messages(&self, room: u64) -> Option<Vec<MessageView>> {
+        self.try_read::<Page<MessageView>>(&paths::messages(room)).await.map(|page| page.results)
     }
 
     /// Reads the newest messages of a room, the oldest of them first.

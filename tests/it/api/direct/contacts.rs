@@ -1,6 +1,7 @@
 //! Checks the contacts of a person: online state, camera, profiles, and the pushes about them.
 
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::{Rest, Socket},
     cluster::{Cluster, Size, sign},
@@ -63,7 +64,7 @@ async fn camera_state_is_pushed_to_contacts_only_and_shown_in_lists() {
         assert!(stored.has_id(), "{stored}");
         assert_eq!((&*stored.channel, &stored.data), ("user-7", &data));
         assert_eq!(get(&bob, "/room/list").await["contact_users"]["7"]["is_camera"], is_on);
-        assert_eq!(get(&bob, "/api/v1/users/7").await["is_camera"], is_on, "natively too");
+        assert_eq!(get(&bob, &paths::user(7)).await["is_camera"], is_on, "natively too");
     }
     assert!(stranger.pushes_until_pong().await.iter().all(|push| push.event != "camera"));
 }

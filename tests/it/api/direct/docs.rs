@@ -21,7 +21,7 @@ async fn examples_of_the_direct_page_are_answered_as_shown() {
     let rest = person(&cluster, 0, 7);
     let _other = Socket::open(&cluster.fanout[0].address(), &sign(&claims(26))).await.expect("it opens");
     eventually("the other one is online", || async {
-        (get(&rest, "/api/v1/users/26").await["is_online"] == true).then_some(())
+        (get(&rest, &tests::paths::user(26)).await["is_online"] == true).then_some(())
     })
     .await;
     let (mut room, mut message) = (ROOM.to_owned(), MESSAGE.to_owned());

@@ -48,7 +48,7 @@ async fn post(rest: &Rest, path: &str, body: Value) -> Value {
 /// Adds the room of two people; returns its id.
 async fn add(rest: &Rest, owner: u64, abonent: u64) -> u64 {
     let room = post(rest, "/room/add", json!({ "owner": owner, "abonent": abonent })).await;
-    room["id"].as_u64().expect("an id")
+    tests::native::id(&room)
 }
 
 /// Sends a message; returns its id and the room of the answer.
@@ -57,7 +57,7 @@ async fn say(rest: &Rest, room: u64, text: &str) -> (u64, Value) {
     let messages = room["messages"].as_object().expect("messages by their ids");
     let last = messages.values().max_by_key(|message| message["id"].as_u64()).expect("one");
     assert_eq!(last["message"], text, "{room}");
-    (last["id"].as_u64().expect("an id"), room)
+    (tests::native::id(last), room)
 }
 
 /// The keys of an object, sorted.

@@ -28,7 +28,7 @@ async fn examples_of_the_direct_document_are_answered_in_their_shape() {
     let cluster = Cluster::start(Size::default()).await;
     let (seven, other) = (person(&cluster, 0, 7), person(&cluster, 0, 26));
     let room = post(&seven, "/room/add", json!({ "owner": 7, "abonent": 26 })).await;
-    let id = room["id"].as_u64().expect("an id");
+    let id = tests::native::id(&room);
     assert_eq!(keys(&room), ROOM);
     assert!(is_seconds(&room["activity"]), "{room}");
     let expected = json!({
@@ -191,7 +191,7 @@ async fn admin_adds_and_reads_rooms_like_the_owner() {
     let admin = admin(&cluster);
     let room = post(&admin, "/room/add", json!({ "owner": 7, "abonent": 26 })).await;
     assert_eq!((&room["abonent_id"], &room["is_current"]), (&json!(26), &json!(true)));
-    let (_, said) = say(&admin, room["id"].as_u64().expect("an id"), "welcome").await;
+    let (_, said) = say(&admin, tests::native::id(&room), "welcome").await;
     assert_eq!(said["abonent_id"], 26);
     let rooms = get(&admin, "/room/list").await;
     assert_eq!((&rooms["room_ids"], &rooms["current_room"]), (&json!([]), &Value::Null), "it is not theirs");

@@ -25,9 +25,7 @@ async fn direct_and_native_messages_reach_each_other() {
     let sent = joined.send_message("by socket").await;
     let native = cluster.rest(1, "7");
     let by_rest = native.send_message(room, "by REST").await;
-    let (_, history) = native.get(&paths::messages(room)).await;
-    let texts: Vec<&Value> =
-        history["results"].as_array().expect("messages").iter().map(|message| &message["message"]).collect();
+    let texts: Vec<_> = native.messages(room).await.into_iter().map(|message| message.message).collect();
     assert_eq!(texts, ["by document", "by socket", "by REST"]);
 
     // A look at the room waits for what was acknowledged before.
@@ -109,7 +107,7 @@ async fn direct_answer_contains_its_own_change_while_the_persister_is_down() {
     // A room that Postgres has not got is answered, and can be written to.
     let new = post(&ann, "/room/add", json!({ "owner": 7, "abonent": 9 })).await;
     assert_eq!((&new["abonent_id"], &new["is_current"]), (&json!(9), &json!(true)));
-    let (_, seen) = say(&ann, new["id"].as_u64().expect("an id"), "early").await;
+    let (_, seen) = say(&ann, tests::native::id(&new), "early").await;
     assert_eq!((super::keys(&seen), &seen["abonent_id"]), (super::ROOM.to_vec(), &json!(9)));
     let (id, seen) = say(&ann, room, "now").await;
     assert_eq!(seen["messages"].as_object().map(|messages| messages.len()), Some(2));

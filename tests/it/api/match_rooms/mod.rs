@@ -59,7 +59,7 @@ async fn matched(cluster: &Cluster, users: [&str; 2]) -> u64 {
     let body = json!({ "kind": "match", "users": users });
     let (status, room) = root(cluster).send(Method::POST, paths::ROOMS, &body).await.expect("an answer");
     assert!(status.is_success(), "{room}");
-    room["id"].as_u64().expect("an id")
+    tests::native::id(&room)
 }
 
 /// The keys of an object, sorted.

@@ -26,8 +26,8 @@ async fn make(rest: &Rest, path: &str, body: Value) -> u64 {
 /// Makes one room of each kind, twice where it can be closed, and the states that a change leads to. Returns their ids.
 async fn make_rooms(cluster: &Cluster, ann: &Rest, root: &Rest, agent: &Rest) -> Vec<u64> {
     let private = json!({ "name": "private", "private": true, "users": ["bob"] });
-    let team = make(ann, "/api/v1/teams", json!({ "name": "crew", "users": ["bob", "dan"] })).await;
-    let other_team = make(ann, "/api/v1/teams", json!({ "name": "other", "users": ["bob", "dan"] })).await;
+    let team = make(ann, paths::TEAMS, json!({ "name": "crew", "users": ["bob", "dan"] })).await;
+    let other_team = make(ann, paths::TEAMS, json!({ "name": "other", "users": ["bob", "dan"] })).await;
     let mut rooms = Vec::new();
     for n in 0..2 {
         rooms.push(make(ann, paths::ROOMS, json!({ "name": "public" })).await);
@@ -51,7 +51,7 @@ async fn make_rooms(cluster: &Cluster, ann: &Rest, root: &Rest, agent: &Rest) ->
     }
     let removed = make(ann, paths::ROOMS, private).await;
     let left_team = make(ann, paths::ROOMS, json!({ "name": "of a team", "team": other_team })).await;
-    for path in [paths::member(removed, "bob"), format!("/api/v1/teams/{other_team}/members/dan")] {
+    for path in [paths::member(removed, "bob"), paths::team_member(other_team, "dan")] {
         let done = ann.delete(&path).await;
         assert!(done.0.is_success(), "{done:?}");
     }
@@ -65,9 +65,8 @@ async fn make_rooms(cluster: &Cluster, ann: &Rest, root: &Rest, agent: &Rest) ->
     let visitor = Rest::without_token(&cluster.api[0].address());
     let (status, visited) = visitor.post("/api/v2/room-control/", visit).await;
     assert!(status.is_success(), "{visited}");
-    let (_, listed) = agent.get(&format!("{}?limit=200", paths::ROOMS)).await;
-    let support = listed["results"].as_array().expect("a list").iter().find(|room| room["kind"] == "support");
-    let support = support.expect("the agent's")["id"].as_u64().expect("an id");
+    let listed = agent.rooms().await;
+    let support = listed.iter().find(|room| room.kind == "support").expect("the visitor's room").id;
     agent.send_message(support, WORD).await;
     rooms.push(support);
     rooms
@@ -75,18 +74,9 @@ async fn make_rooms(cluster: &Cluster, ann: &Rest, root: &Rest, agent: &Rest) ->
 
 /// Reads all pages of a list.
 async fn read_all(rest: &Rest, path: &str, id: &str) -> BTreeSet<u64> {
-    let (mut found, mut cursor) = (BTreeSet::new(), String::new());
-    loop {
-        let (status, page) = rest.get(&format!("{path}limit=3{cursor}")).await;
-        assert_eq!(status, 200, "{page}");
-        found.extend(
-            page["results"].as_array().expect("a list").iter().map(|e| e[id].as_u64().expect("an id")),
-        );
-        match page["next"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return found,
-        }
-    }
+    let pages = rest.pages(&format!("{path}limit=3"), "cursor").await;
+    let entries = pages.iter().flat_map(|page| &page.results);
+    entries.map(|entry| entry[id].as_u64().expect("an id")).collect()
 }
 
 #[tokio::test]
@@ -97,7 +87,7 @@ async fn room_access_is_the_same_in_lists_search_and_single_reads_for_every_call
     let (ann, root, agent) = (cluster.rest(0, "ann"), admin(&cluster, 0), agent_of("o1"));
     let rooms = make_rooms(&cluster, &ann, &root, &agent).await;
     let is_indexed = || async {
-        let found = read_all(&root, &format!("/api/v1/messages/search?q={WORD}&"), "room").await;
+        let found = read_all(&root, &paths::search(format!("q={WORD}&")), "room").await;
         (found == rooms.iter().copied().collect()).then_some(())
     };
     eventually("all messages are found by an admin", is_indexed).await;
@@ -114,7 +104,7 @@ async fn room_access_is_the_same_in_lists_search_and_single_reads_for_every_call
     let mut cases = 0;
     for (name, rest) in callers {
         let listed = read_all(&rest, &format!("{}?", paths::ROOMS), "id").await;
-        let found = read_all(&rest, &format!("/api/v1/messages/search?q={WORD}&"), "room").await;
+        let found = read_all(&rest, &paths::search(format!("q={WORD}&")), "room").await;
         for room in &rooms {
             let (status, shown) = rest.get(&paths::room(room)).await;
             let may_read = status == 200;

@@ -6,6 +6,7 @@ use tests::paths;
 use tests::{
     client::Rest,
     cluster::{Cluster, Size},
+    native::{MessageView, Page},
 };
 
 /// Reads all pages of changes after an event: message id, text, and whether it is deleted.
@@ -13,16 +14,13 @@ async fn changes(rest: &Rest, room: u64, after: u64, limit: usize) -> Vec<(u64, 
     let (mut all, mut next) = (Vec::new(), after.to_string());
     loop {
         let path = format!("{}?limit={limit}&changed_after={next}", paths::messages(room));
-        let (status, page) = rest.get(&path).await;
-        assert_eq!(status, StatusCode::OK, "{page}");
-        let results = page["results"].as_array().expect("a list");
-        assert!(results.len() <= limit);
-        all.extend(results.iter().map(|found| {
-            let text = found["message"].as_str().expect("a text").to_owned();
-            (found["id"].as_u64().expect("an id"), text, found["deleted_at"].is_string())
-        }));
-        match page["next"].as_str() {
-            Some(cursor) => cursor.clone_into(&mut next),
+        let page: Page<MessageView> = rest.read(&path).await;
+        assert!(page.results.len() <= limit, "a page has at most {limit} entries: {page:?}");
+        all.extend(
+            page.results.into_iter().map(|found| (found.id, found.message, found.deleted_at.is_some())),
+        );
+        match page.next {
+            Some(cursor) => next = cursor,
             None => return all,
         }
     }
@@ -60,10 +58,10 @@ async fn changes_after_an_event_list_edits_and_deletions() {
     let mut all: Vec<u64> = everything.iter().map(|(id, ..)| *id).collect();
     all.sort_unstable();
     assert_eq!(all, [ids, vec![new]].concat(), "each message once");
-    let (_, page) = bob.get(&format!("{path}?changed_after={since}&limit=1")).await;
-    let edited = &page["results"][0];
-    assert!(edited["changed"].as_u64().is_some_and(|event| event > since), "{edited}");
-    assert!(edited["edited_at"].is_string() && edited.get("deleted_at").is_none(), "{edited}");
+    let page: Page<MessageView> = bob.read(&format!("{path}?changed_after={since}&limit=1")).await;
+    let edited = &page.results[0];
+    assert!(edited.changed.is_some_and(|event| event > since), "{edited:?}");
+    assert!(edited.edited_at.is_some() && edited.deleted_at.is_none(), "{edited:?}");
 }
 
 #[tokio::test]

@@ -61,7 +61,7 @@ async fn channels_of_one_question_are_answered_each_by_itself_in_their_order() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let (with_bob, without) = (ann.create_private_room(&["bob"]).await, ann.create_private_room(&[]).await);
-    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["bob"] })).await;
+    let team = ann.create_team("crew", &["bob"]).await;
     let client = as_fanout(&cluster).await;
     let channel = |room: u64, team: Option<u64>| ChannelCallers {
         room: RoomId(room),
@@ -72,12 +72,8 @@ async fn channels_of_one_question_are_answered_each_by_itself_in_their_order() {
         let request = ConfirmChannelsRequest { channels, expires_at: expiry() };
         ask(&client, rpc::CONFIRM_CHANNELS, &request).await
     };
-    let channels = vec![
-        channel(with_bob, None),
-        channel(999_999, None),
-        channel(without, None),
-        channel(0, team["id"].as_u64()),
-    ];
+    let channels =
+        vec![channel(with_bob, None), channel(999_999, None), channel(without, None), channel(0, Some(team))];
     let answers = confirm(channels).await.expect("an answer");
     let revoked: Vec<_> = answers
         .into_iter()
@@ -94,8 +90,8 @@ async fn channels_of_one_question_are_answered_each_by_itself_in_their_order() {
 async fn confirmation_of_a_team_names_callers_who_may_not_follow() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["bob"] })).await;
-    let team = TeamId(team["id"].as_u64().expect("an id"));
+    let team = ann.create_team("crew", &["bob"]).await;
+    let team = TeamId(team);
     let client = as_fanout(&cluster).await;
     let admin = Caller { is_admin: true, ..caller("eve") };
     let out = async || {
@@ -107,7 +103,7 @@ async fn confirmation_of_a_team_names_callers_who_may_not_follow() {
     let (left, before) = out().await;
     assert_eq!(left, [caller("eve")], "an admin may, on the socket that is an admin's");
     assert!(!before.public && !before.pair && before.team.is_none() && before.as_of > 0, "{before:?}");
-    ann.delete(&format!("/api/v1/teams/{}/members/bob", team.0)).await;
+    ann.delete(&paths::team_member(team.0, "bob")).await;
     let (left, after) = out().await;
     assert_eq!(left, [caller("bob"), caller("eve")]);
     assert!(after.as_of > before.as_of, "{before:?} {after:?}");
@@ -148,11 +144,11 @@ async fn grant_says_as_of_which_event_it_counts() {
         (grant.last_event == id && grant.as_of >= id).then_some(())
     })
     .await;
-    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["bob"] })).await;
-    let (_, room) = ann.post(paths::ROOMS, json!({ "name": "deck", "team": team["id"] })).await;
-    let grant = granted(&client, "bob", room["id"].as_u64().expect("an id")).await;
+    let team = ann.create_team("crew", &["bob"]).await;
+    let room = ann.create_team_room("deck", team).await;
+    let grant = granted(&client, "bob", room).await;
     let by = grant.team.expect("by the team");
-    assert_eq!((grant.public, json!(by.team), by.as_of > 0), (false, team["id"].clone(), true));
+    assert_eq!((grant.public, by.team, by.as_of > 0), (false, TeamId(team), true));
 }
 
 #[tokio::test]
@@ -183,9 +179,8 @@ async fn people_of_one_room_may_signal_to_each_other() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let private = ann.create_private_room(&["bob"]).await;
-    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["cid", "dan"] })).await;
-    let (_, deck) = ann.post(paths::ROOMS, json!({ "name": "deck", "team": team["id"] })).await;
-    let deck = deck["id"].as_u64().expect("an id");
+    let team = ann.create_team("crew", &["cid", "dan"]).await;
+    let deck = ann.create_team_room("deck", team).await;
     let public = ann.create_room("general").await;
     let client = as_fanout(&cluster).await;
     let may = async |from: &str, to: &str| {

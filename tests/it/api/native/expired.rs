@@ -11,7 +11,6 @@ use protocol::{
 };
 use serde_json::{json, value::RawValue};
 use tests::cluster::{Cluster, Size};
-use tests::paths;
 
 use super::{as_fanout, ask};
 
@@ -44,7 +43,6 @@ async fn expired_request_is_not_done() {
     }
     let reply: RpcResult<ActionReply> = ask(&client, rpc::ACTION, &say(room, "in time", expiry())).await;
     assert_eq!(reply.expect("done").status, 201);
-    let (_, page) = ann.get(&paths::messages(room)).await;
-    let texts: Vec<_> = page["results"].as_array().expect("a list").iter().map(|m| &m["message"]).collect();
+    let texts: Vec<_> = ann.messages(room).await.into_iter().map(|message| message.message).collect();
     assert_eq!(texts, ["in time"]);
 }

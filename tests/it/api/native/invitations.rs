@@ -30,12 +30,12 @@ async fn accepted_invitation_lets_in_and_repeats_its_answer() {
     });
     assert_eq!(made, expected);
     assert!(made["id"].is_u64() && made["created_at"].is_string());
-    assert_eq!(bob.get("/api/v1/invitations").await.1, json!({ "results": [made], "next": null }));
-    assert_eq!(eve.get("/api/v1/invitations").await.1["results"], json!([]), "they are somebody else's");
+    assert_eq!(bob.get(paths::INVITATIONS).await.1, json!({ "results": [made], "next": null }));
+    assert_eq!(eve.get(paths::INVITATIONS).await.1["results"], json!([]), "they are somebody else's");
     assert_eq!(refusal(&bob.get(&path).await), NOT_FOUND, "asked is not let in");
 
-    let accept = format!("/api/v1/invitations/{}/accept", made["id"]);
-    let decline = format!("/api/v1/invitations/{}/decline", made["id"]);
+    let accept = paths::accept(&made["id"]);
+    let decline = paths::decline(&made["id"]);
     for stranger in [&ann, &eve] {
         assert_eq!(refusal(&stranger.post(&accept, Value::Null).await), NOT_FOUND);
         assert_eq!(refusal(&stranger.post(&decline, Value::Null).await), NOT_FOUND);
@@ -44,7 +44,7 @@ async fn accepted_invitation_lets_in_and_repeats_its_answer() {
     assert_eq!((first.0, &first.1["accepted"]), (StatusCode::OK, &json!(true)));
     assert_eq!(bob.post(&accept, Value::Null).await, first);
     assert_eq!(refusal(&bob.post(&decline, Value::Null).await), OVER);
-    assert_eq!(bob.get("/api/v1/invitations").await.1["results"], json!([]));
+    assert_eq!(bob.get(paths::INVITATIONS).await.1["results"], json!([]));
     assert_eq!(bob.get(&path).await.1["users"], json!(["bob"]));
     // An answer given twice lets nobody in twice.
     assert_eq!(ann.delete(&format!("{path}/members/bob")).await.0, StatusCode::NO_CONTENT);
@@ -68,7 +68,7 @@ async fn person_has_one_open_invitation_a_room() {
     assert_eq!(cluster.event_count().await, stored);
     let (_, other) = ann.post(&invite, json!({ "user": "cid" })).await;
     assert_eq!(other["user"], "cid", "another person is asked");
-    let decline = format!("/api/v1/invitations/{}/decline", first["id"]);
+    let decline = paths::decline(&first["id"]);
     assert_eq!(bob.post(&decline, Value::Null).await.0, StatusCode::OK);
     let (_, next) = ann.post(&invite, json!({ "user": "bob" })).await;
     assert_ne!(next["id"], first["id"], "that one is answered");
@@ -79,12 +79,12 @@ async fn declined_invitation_lets_nobody_in() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let room = ann.create_private_room(&[]).await;
-    let (_, made) = ann.post(&paths::invitations(room), json!({ "user": "bob" })).await;
-    let decline = format!("/api/v1/invitations/{}/decline", made["id"]);
+    let made = ann.invite(room, "bob").await;
+    let decline = paths::decline(made);
     let first = bob.post(&decline, Value::Null).await;
     assert_eq!((first.0, &first.1["accepted"]), (StatusCode::OK, &json!(false)));
     assert_eq!(bob.post(&decline, Value::Null).await, first);
-    let accepted = bob.post(&format!("/api/v1/invitations/{}/accept", made["id"]), Value::Null).await;
+    let accepted = bob.post(&paths::accept(made), Value::Null).await;
     assert_eq!(refusal(&accepted), OVER);
     assert_eq!(refusal(&bob.get(&paths::room(room)).await), NOT_FOUND);
 }
@@ -93,30 +93,29 @@ async fn declined_invitation_lets_nobody_in() {
 async fn invitation_to_a_team_room_lets_into_the_team() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
-    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew" })).await;
-    let (_, room) = ann.post(paths::ROOMS, json!({ "name": "deck", "team": team["id"] })).await;
-    let (_, made) = ann.post(&paths::invitations(&room["id"]), json!({ "user": "bob" })).await;
-    let (status, _) = bob.post(&format!("/api/v1/invitations/{}/accept", made["id"]), Value::Null).await;
+    let team = ann.create_team("crew", &[]).await;
+    let room = ann.create_team_room("deck", team).await;
+    let made = ann.invite(room, "bob").await;
+    let (status, _) = bob.post(&paths::accept(made), Value::Null).await;
     assert_eq!(status, StatusCode::OK);
-    assert_eq!(bob.get(&format!("/api/v1/teams/{}", team["id"])).await.1["users"], json!(["bob"]));
-    assert_eq!(bob.get(&paths::room(&room["id"])).await.0, StatusCode::OK);
+    assert_eq!(bob.get(&paths::team(team)).await.1["users"], json!(["bob"]));
+    assert_eq!(bob.get(&paths::room(room)).await.0, StatusCode::OK);
 }
 
 /// Invites Bob into a room. He accepts, is invited again and removed; the invitation must not admit him.
-async fn is_over_once_put_out(ann: &Rest, bob: &Rest, room: &Value, removal: &str) {
+async fn is_over_once_put_out(ann: &Rest, bob: &Rest, room: u64, removal: &str) {
     let invite = paths::invitations(room);
     let accept = async || {
         let (_, made) = ann.post(&invite, json!({ "user": "bob" })).await;
-        format!("/api/v1/invitations/{}/accept", made["id"])
+        paths::accept(&made["id"])
     };
     let first = accept().await;
     assert_eq!(bob.post(&first, Value::Null).await.0, StatusCode::OK);
     let second = accept().await;
     assert_ne!(first, second);
     assert_eq!(ann.delete(removal).await.0, StatusCode::NO_CONTENT);
-    let (_, open) = bob.get("/api/v1/invitations").await;
-    let open = open["results"].as_array().expect("a list");
-    assert!(open.iter().all(|invitation| invitation["room"] != *room), "none of these is open: {open:?}");
+    let open = bob.page(paths::INVITATIONS).await.results;
+    assert!(open.iter().all(|invitation| invitation["room"] != room), "none of these is open: {open:?}");
     assert_eq!(refusal(&bob.post(&second, Value::Null).await), OVER);
     let path = paths::room(room);
     assert_eq!(refusal(&bob.get(&path).await), NOT_FOUND);
@@ -132,12 +131,12 @@ async fn removal_ends_earlier_invitations() {
     let elsewhere = ann.create_private_room(&[]).await;
     let (_, other) = ann.post(&paths::invitations(elsewhere), json!({ "user": "bob" })).await;
     let room = ann.create_private_room(&[]).await;
-    is_over_once_put_out(&ann, &bob, &json!(room), &paths::member(room, "bob")).await;
-    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew" })).await;
-    let (_, deck) = ann.post(paths::ROOMS, json!({ "name": "deck", "team": team["id"] })).await;
-    let removal = format!("/api/v1/teams/{}/members/bob", team["id"]);
-    is_over_once_put_out(&ann, &bob, &deck["id"], &removal).await;
-    let (_, open) = bob.get("/api/v1/invitations").await;
+    is_over_once_put_out(&ann, &bob, room, &paths::member(room, "bob")).await;
+    let team = ann.create_team("crew", &[]).await;
+    let deck = ann.create_team_room("deck", team).await;
+    let removal = paths::team_member(team, "bob");
+    is_over_once_put_out(&ann, &bob, deck, &removal).await;
+    let (_, open) = bob.get(paths::INVITATIONS).await;
     assert_eq!(open["results"], json!([other]), "into another room it stays open");
 }
 
@@ -151,8 +150,8 @@ async fn acceptance_stored_in_part_is_completed_by_a_repeat() {
     broker.flush().await.expect("it stands");
     for _ in 0..5 {
         let room = ann.create_private_room(&[]).await;
-        let (_, made) = ann.post(&paths::invitations(room), json!({ "user": "bob" })).await;
-        let accept = format!("/api/v1/invitations/{}/accept", made["id"]);
+        let made = ann.invite(room, "bob").await;
+        let accept = paths::accept(made);
         let (dying, path) = (cluster.rest(0, "bob"), accept.clone());
         let asked = tokio::spawn(async move { dying.send(Method::POST, &path, &Value::Null).await });
         // He is let in, and it is not noted yet, or just so.
@@ -161,7 +160,7 @@ async fn acceptance_stored_in_part_is_completed_by_a_repeat() {
         let _answered_or_not = asked.await.expect("no panic");
         let (status, answered) = bob.post(&accept, Value::Null).await;
         assert_eq!((status, &answered["accepted"]), (StatusCode::OK, &json!(true)), "{answered}");
-        assert_eq!(bob.get("/api/v1/invitations").await.1["results"], json!([]));
+        assert_eq!(bob.get(paths::INVITATIONS).await.1["results"], json!([]));
         assert_eq!(bob.get(&paths::room(room)).await.1["users"], json!(["bob"]));
         cluster.api[0].restart();
         cluster.api[0].wait_until_ready().await;
@@ -180,7 +179,7 @@ async fn invitation_refusals_have_their_exact_answers() {
     let whom = json!({ "user": "eve" });
     assert_eq!(refusal(&bob.post(&invite, whom.clone()).await), FORBIDDEN);
     assert_eq!(refusal(&eve.post(&invite, whom.clone()).await), NOT_FOUND);
-    assert_eq!(refusal(&ann.post("/api/v1/rooms/999999/invitations", whom.clone()).await), NOT_FOUND);
+    assert_eq!(refusal(&ann.post(&paths::invitations(999_999), whom.clone()).await), NOT_FOUND);
     for (body, detail) in [
         (json!({}), "missing field `user`."),
         (
@@ -196,21 +195,21 @@ async fn invitation_refusals_have_their_exact_answers() {
     }
     for id in ["x", "0", "999999"] {
         for answer in ["accept", "decline"] {
-            let answered = bob.post(&format!("/api/v1/invitations/{id}/{answer}"), Value::Null).await;
+            let answered = bob.post(&format!("{}/{id}/{answer}", paths::INVITATIONS), Value::Null).await;
             assert_eq!(refusal(&answered), NOT_FOUND, "{id}");
         }
     }
-    let cursor = bob.get("/api/v1/invitations?cursor=x").await;
+    let cursor = bob.get(&format!("{}?cursor=x", paths::INVITATIONS)).await;
     assert_eq!(refusal(&cursor), (400, "bad_request", "cursor: must be one that was given as `next`."));
-    let limit = bob.get("/api/v1/invitations?limit=x").await;
+    let limit = bob.get(&format!("{}?limit=x", paths::INVITATIONS)).await;
     assert_eq!(refusal(&limit), (400, "bad_request", "limit: must be 1 to 200."));
 
     let (_, made) = ann.post(&invite, whom.clone()).await;
     ann.delete(&paths::room(room)).await;
     assert_eq!(refusal(&ann.post(&invite, whom).await), CLOSED);
-    let accepted = eve.post(&format!("/api/v1/invitations/{}/accept", made["id"]), Value::Null).await;
+    let accepted = eve.post(&paths::accept(&made["id"]), Value::Null).await;
     assert_eq!(refusal(&accepted), CLOSED);
-    let declined = eve.post(&format!("/api/v1/invitations/{}/decline", made["id"]), Value::Null).await;
+    let declined = eve.post(&paths::decline(&made["id"]), Value::Null).await;
     assert_eq!(declined.0, StatusCode::OK, "a no needs no room");
 }
 
@@ -229,11 +228,10 @@ async fn invitation_pages_meet_and_a_repeated_key_invites_once() {
         }
     }
     assert_eq!(made[0], made[1], "answered as the first time");
-    let (_, first) = bob.get("/api/v1/invitations?limit=2").await;
-    let next = first["next"].as_str().expect("there is more");
-    let (_, second) = bob.get(&format!("/api/v1/invitations?limit=2&cursor={next}")).await;
-    assert_eq!(first["results"], json!([made[4], made[2]]), "newest first");
-    assert_eq!(second, json!({ "results": [made[0]], "next": null }));
+    let pages = bob.pages(&format!("{}?limit=2", paths::INVITATIONS), "cursor").await;
+    let [first, second] = &pages[..] else { panic!("3 invitations are 2 pages: {pages:?}") };
+    assert_eq!(first.results, [made[4].clone(), made[2].clone()], "newest first");
+    assert_eq!(second.results, [made[0].clone()]);
 }
 
 #[tokio::test]

@@ -43,8 +43,8 @@ async fn another_request_under_the_key_of_a_write_is_refused() {
         messages.push(ann.send_message(room, text).await);
     }
     let elsewhere = paths::invitations(ann.create_private_room(&[]).await);
-    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew" })).await;
-    let team = format!("/api/v1/teams/{}", team["id"]);
+    let (_, team) = ann.post(paths::TEAMS, json!({ "name": "crew" })).await;
+    let team = paths::team(&team["id"]);
     let message = |n: usize| format!("{path}/messages/{}", messages[n]);
     // Each with another request of its kind: method, address, body, and the other's address and body.
     let text = |text: &str| json!({ "message": text });
@@ -75,7 +75,7 @@ async fn another_request_under_the_key_of_a_write_is_refused() {
         ),
         (Method::PATCH, path.clone(), name("board 2"), path.clone(), name("board 3")),
         (Method::POST, rooms.clone(), name("made"), rooms, name("made otherwise")),
-        (Method::POST, "/api/v1/teams".into(), name("a"), "/api/v1/teams".into(), name("b")),
+        (Method::POST, paths::TEAMS.into(), name("a"), paths::TEAMS.into(), name("b")),
         (Method::DELETE, message(2), none.clone(), message(1), none),
     ];
     for (n, (method, address, body, other, other_body)) in writes.into_iter().enumerate() {
@@ -93,16 +93,14 @@ async fn another_request_under_the_key_of_a_write_is_refused() {
             );
         }
     }
-    let (_, page) = ann.get(&format!("{path}/messages")).await;
-    let texts: Vec<_> =
-        page["results"].as_array().expect("a list").iter().map(|one| &one["message"]).collect();
+    let texts: Vec<_> = ann.messages(room).await.into_iter().map(|message| message.message).collect();
     assert_eq!(texts, ["newer", "two"], "what was refused was not done");
     let root = admin(&cluster, 0);
     let describe = |name: &str| json!({ "username": name });
-    let first = keyed(&root, Method::PUT, "/api/v1/users/bob", "p", &describe("Bob")).await;
+    let first = keyed(&root, Method::PUT, &paths::user("bob"), "p", &describe("Bob")).await;
     assert_eq!(first.0, 200, "{first:?}");
-    assert_eq!(keyed(&root, Method::PUT, "/api/v1/users/bob", "p", &describe("Bob")).await, first);
-    assert_eq!(keyed(&root, Method::PUT, "/api/v1/users/bob", "p", &describe("Rob")).await.0, 422);
+    assert_eq!(keyed(&root, Method::PUT, &paths::user("bob"), "p", &describe("Bob")).await, first);
+    assert_eq!(keyed(&root, Method::PUT, &paths::user("bob"), "p", &describe("Rob")).await.0, 422);
 }
 
 #[tokio::test]
@@ -111,7 +109,7 @@ async fn another_frame_under_the_key_of_a_frame_is_refused() {
     let body = json!({ "kind": "match", "users": ["ann", "bob"] });
     let (status, room) = admin(&cluster, 0).post(paths::ROOMS, body).await;
     assert_eq!(status, 201, "{room}");
-    let room = room["id"].as_u64().expect("an id");
+    let room = tests::native::id(&room);
     let ann = cluster.rest(0, "ann");
     let messages = [ann.send_message(room, "one").await, ann.send_message(room, "two").await];
     let client = as_fanout(&cluster).await;
@@ -167,7 +165,7 @@ async fn room_of_which_only_the_creation_is_stored_is_completed_by_the_same_requ
     }
     let room = json!({ "name": "board", "private": true, "users": ["bob"] });
     let team = json!({ "name": "crew", "users": ["bob"] });
-    for (path, body) in [(paths::ROOMS, &room), ("/api/v1/teams", &team)] {
+    for (path, body) in [(paths::ROOMS, &room), (paths::TEAMS, &team)] {
         for key in ["k", "k"] {
             let (status, problem) = keyed(&ann, Method::POST, path, key, body).await;
             assert_eq!((status, &problem["code"]), (503, &json!("outcome_unknown")), "{path}: {problem}");
@@ -176,12 +174,11 @@ async fn room_of_which_only_the_creation_is_stored_is_completed_by_the_same_requ
     for config in before {
         broker.update_stream(config).await.expect("it takes events again");
     }
-    for (path, body) in [(paths::ROOMS, &room), ("/api/v1/teams", &team)] {
+    for (path, body) in [(paths::ROOMS, &room), (paths::TEAMS, &team)] {
         let (status, made) = keyed(&ann, Method::POST, path, "k", body).await;
         assert_eq!((status, &made["users"]), (201, &json!(["bob"])), "{made}");
         let found = bob.get(&format!("{path}/{}", made["id"])).await;
         assert_eq!(found.0, 200, "{:?}", refusal(&found));
-        let (_, all) = ann.get(path).await;
-        assert_eq!(all["results"].as_array().map(Vec::len), Some(1), "{path}: there is one");
+        assert_eq!(ann.page(path).await.results.len(), 1, "{path} lists exactly one");
     }
 }

@@ -82,20 +82,13 @@ async fn members_are_paged_in_one_order_in_any_collation() {
     })
     .await;
     for list in ["members", "participants"] {
-        let (mut found, mut next) = (Vec::new(), String::new());
-        loop {
-            let (_, page) = ann.get(&format!("{path}/{list}?limit=1{next}")).await;
-            found.extend(page["results"].as_array().expect("a list").clone());
-            match page["next"].as_str() {
-                Some(cursor) => next = format!("&cursor={cursor}"),
-                None => break,
-            }
-        }
+        let pages = ann.pages(&format!("{path}/{list}?limit=1"), "cursor").await;
+        let found: Vec<_> = pages.into_iter().flat_map(|page| page.results).collect();
         assert_eq!(json!(found), json!(people), "{list}");
     }
     let (_, shown) = ann.get(&path).await;
     assert_eq!((&shown["users"], &shown["participants"]), (&json!(people), &json!(people)));
-    let room = RoomId(shown["id"].as_u64().expect("an id"));
+    let room = RoomId(room);
     let client = as_fanout(&cluster).await;
     for (n, user) in people.iter().enumerate() {
         let last =

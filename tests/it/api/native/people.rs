@@ -2,6 +2,7 @@
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::Rest,
     cluster::{Cluster, Size, sign},
@@ -28,7 +29,7 @@ async fn person_has_the_newest_profile() {
             "is_camera": false,
         })
     };
-    let path = "/api/v1/users/bob";
+    let path = &paths::user("bob");
     let first = said(now - 20, "Bob");
     let mail = || json!("bob@example.com");
     assert_eq!(first.get(path).await, (StatusCode::OK, expected("Bob", Value::Null, mail(), json!("12.5"))));
@@ -53,18 +54,18 @@ async fn person_has_the_newest_profile() {
 async fn person_refusals_have_their_exact_answers() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, root) = (cluster.rest(0, "ann"), admin(&cluster, 0));
-    assert_eq!(refusal(&ann.put("/api/v1/users/ann", json!({})).await), FORBIDDEN);
-    assert_eq!(refusal(&ann.get("/api/v1/users/not%20an%20id").await), NOT_FOUND);
-    assert_eq!(refusal(&ann.get("/api/v1/users/not%20an%20id/presence").await), NOT_FOUND);
+    assert_eq!(refusal(&ann.put(&paths::user("ann"), json!({})).await), FORBIDDEN);
+    assert_eq!(refusal(&ann.get(&paths::user("not%20an%20id")).await), NOT_FOUND);
+    assert_eq!(refusal(&ann.get(&paths::presence("not%20an%20id")).await), NOT_FOUND);
     for (body, detail) in [
         (json!({ "username": 5 }), "username: invalid type: integer `5`, expected a string."),
         (json!({ "business": "yes" }), "business: invalid type: string \"yes\", expected a boolean."),
         (json!({ "email": "a\0b" }), "email: must not contain U+0000."),
         (json!({ "main_photo": "ü".repeat(2_001) }), "main_photo: must have at most 2000 characters."),
     ] {
-        assert_eq!(refusal(&root.put("/api/v1/users/bob", body).await), (400, "bad_request", detail));
+        assert_eq!(refusal(&root.put(&paths::user("bob"), body).await), (400, "bad_request", detail));
     }
-    let (status, nobody) = ann.get("/api/v1/users/nobody").await;
+    let (status, nobody) = ann.get(&paths::user("nobody")).await;
     assert_eq!((status, &nobody["username"]), (StatusCode::OK, &Value::Null), "no token has described them");
 }
 
@@ -73,7 +74,7 @@ async fn presence_lists_only_rooms_the_reader_may_enter() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, eve) = (cluster.rest(0, "ann"), cluster.rest(0, "eve"));
     let (open, closed) = (ann.create_room("general").await, ann.create_private_room(&["bob"]).await);
-    let path = "/api/v1/users/bob/presence";
+    let path = &paths::presence("bob");
     let nowhere = json!({ "user": "bob", "is_online": false, "rooms": [] });
     assert_eq!(ann.get(path).await, (StatusCode::OK, nowhere.clone()));
     let mut bob = cluster.socket(0, "bob").await;
@@ -92,7 +93,7 @@ async fn presence_lists_only_rooms_the_reader_may_enter() {
     is(&ann, json!({ "user": "bob", "is_online": true, "rooms": [closed, open] })).await;
     is(&admin(&cluster, 0), json!({ "user": "bob", "is_online": true, "rooms": [closed, open] })).await;
     is(&eve, json!({ "user": "bob", "is_online": true, "rooms": [open] })).await;
-    let (_, person) = eve.get("/api/v1/users/bob").await;
+    let (_, person) = eve.get(&paths::user("bob")).await;
     assert_eq!(person["is_online"], true);
     drop(bob);
     is(&ann, nowhere).await;

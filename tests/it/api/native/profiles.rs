@@ -1,8 +1,11 @@
 //! Tests profiles: by tokens of clocks that differ, by admins, and fields that become unknown again.
 
+use std::sync::LazyLock;
+
 use protocol::clock::Timestamp;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::{Rest, Socket},
     cluster::{Cluster, Size, sign},
@@ -11,7 +14,8 @@ use tests::{
 
 use super::{admin, refusal};
 
-const BOB: &str = "/api/v1/users/bob";
+/// The path of the person whose profile these tests change.
+static BOB: LazyLock<String> = LazyLock::new(|| paths::user("bob"));
 
 fn now() -> i64 {
     Timestamp::now().unix_ms() / 1_000
@@ -24,19 +28,19 @@ async fn profile_set_by_an_admin_wins_over_tokens() {
     // Issued by a clock that is ahead of this machine's.
     let ahead = sign(&json!({ "user_id": "bob", "iat": now() + 50, "username": "Bob" }));
     let [here, there] = [0, 1].map(|node: usize| Rest::new(&cluster.api[node].address(), &ahead));
-    assert_eq!(here.get(BOB).await.1["username"], "Bob");
+    assert_eq!(here.get(&BOB).await.1["username"], "Bob");
     for name in ["Robert", "Rob"] {
-        let (status, changed) = root.put(BOB, json!({ "username": name })).await;
+        let (status, changed) = root.put(&BOB, json!({ "username": name })).await;
         assert_eq!((status, &changed["username"]), (StatusCode::OK, &json!(name)));
         for rest in [&here, &there] {
-            assert_eq!(rest.get(BOB).await.1["username"], name, "the token is no newer than before");
+            assert_eq!(rest.get(&BOB).await.1["username"], name, "the token is no newer than before");
         }
     }
     // In milliseconds it would be newer than all that comes.
     let frozen = sign(&json!({ "user_id": "bob", "iat": Timestamp::now().unix_ms(), "username": "Ice" }));
-    let answer = Rest::new(&cluster.api[0].address(), &frozen).get(BOB).await;
+    let answer = Rest::new(&cluster.api[0].address(), &frozen).get(&BOB).await;
     assert_eq!(refusal(&answer), (401, "unauthorized", "Token is not valid yet"));
-    assert_eq!(here.get(BOB).await.1["username"], "Rob");
+    assert_eq!(here.get(&BOB).await.1["username"], "Rob");
 }
 
 #[tokio::test]
@@ -47,16 +51,16 @@ async fn description_by_an_admin_is_refused_while_a_token_from_ahead_is_not_appl
     let bob = Rest::new(&cluster.api[0].address(), &ahead);
     cluster.persister[0].pause();
     // Its name is in the log once this is answered.
-    bob.get("/api/v1/teams").await;
+    bob.get(paths::TEAMS).await;
     let lags = (503, "unavailable", "The profile is not available now. Try again.");
-    assert_eq!(refusal(&root.put(BOB, json!({ "username": "Rob" })).await), lags);
+    assert_eq!(refusal(&root.put(&BOB, json!({ "username": "Rob" })).await), lags);
     cluster.persister[0].resume();
     eventually("it is stored", || async {
-        let (status, changed) = root.put(BOB, json!({ "username": "Rob" })).await;
+        let (status, changed) = root.put(&BOB, json!({ "username": "Rob" })).await;
         (status == StatusCode::OK && changed["username"] == "Rob").then_some(())
     })
     .await;
-    assert_eq!(bob.get(BOB).await.1["username"], "Rob");
+    assert_eq!(bob.get(&BOB).await.1["username"], "Rob");
 }
 
 #[tokio::test]
@@ -68,7 +72,7 @@ async fn profile_that_was_kept_for_ever_by_an_older_version_is_changed_again() {
             &sign(&json!({ "user_id": "bob", "iat": iat, "username": name })),
         )
     };
-    assert_eq!(said(now() - 60, "Bob").get(BOB).await.1["username"], "Bob");
+    assert_eq!(said(now() - 60, "Bob").get(&BOB).await.1["username"], "Bob");
     let pool = cluster.database.pool().await;
     let frozen = async || {
         let sql = "UPDATE person SET issued_at = issued_at * 1000 WHERE user_id = 'bob'";
@@ -76,9 +80,9 @@ async fn profile_that_was_kept_for_ever_by_an_older_version_is_changed_again() {
         assert_eq!(done.rows_affected(), 1);
     };
     frozen().await;
-    assert_eq!(said(now() - 30, "Robert").get(BOB).await.1["username"], "Robert");
+    assert_eq!(said(now() - 30, "Robert").get(&BOB).await.1["username"], "Robert");
     frozen().await;
-    let (_, changed) = admin(&cluster, 1).put(BOB, json!({ "username": "Rob" })).await;
+    let (_, changed) = admin(&cluster, 1).put(&BOB, json!({ "username": "Rob" })).await;
     assert_eq!(changed["username"], "Rob");
 }
 
@@ -90,11 +94,11 @@ async fn newer_token_of_an_open_socket_updates_the_profile() {
     let mut socket =
         Socket::open(&cluster.fanout[0].address(), &token(now - 60, "Bob")).await.expect("it opens");
     let ann = cluster.rest(0, "ann");
-    assert_eq!(ann.get(BOB).await.1["username"], "Bob");
+    assert_eq!(ann.get(&BOB).await.1["username"], "Bob");
     socket.act_ok("authenticate", json!({ "token": token(now - 30, "Robert") })).await;
-    assert_eq!(ann.get(BOB).await.1["username"], "Robert", "once it is answered");
+    assert_eq!(ann.get(&BOB).await.1["username"], "Robert", "once it is answered");
     socket.act_ok("authenticate", json!({ "token": token(now - 50, "Bob") })).await;
-    assert_eq!(ann.get(BOB).await.1["username"], "Robert", "an older one changes nothing");
+    assert_eq!(ann.get(&BOB).await.1["username"], "Robert", "an older one changes nothing");
 }
 
 #[tokio::test]
@@ -110,14 +114,14 @@ async fn profile_field_set_to_null_stays_unknown_for_older_tokens() {
     };
     let older = token(now() - 60);
     let shown = async |rest: &Rest| {
-        let (_, bob) = rest.get(BOB).await;
+        let (_, bob) = rest.get(&BOB).await;
         ["username", "main_photo", "business", "email"].map(|field| bob[field].clone())
     };
     assert_eq!(shown(&older).await[0], "Bob");
-    root.put(BOB, json!({ "email": "bob@example.com" })).await;
+    root.put(&BOB, json!({ "email": "bob@example.com" })).await;
     let whole = [json!("Bob"), json!("bob.jpg"), json!(true), json!("bob@example.com")];
     assert_eq!(shown(&older).await, whole, "what a token has as null it does not say");
-    let (status, _) = root.put(BOB, json!({ "main_photo": null, "business": null })).await;
+    let (status, _) = root.put(&BOB, json!({ "main_photo": null, "business": null })).await;
     assert_eq!(status, StatusCode::OK);
     let part = [json!("Bob"), Value::Null, Value::Null, json!("bob@example.com")];
     assert_eq!((shown(&older).await, shown(&root).await), (part.clone(), part));

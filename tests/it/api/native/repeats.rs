@@ -16,11 +16,11 @@ async fn repeated_change_stores_no_event() {
     let room = paths::room(ann.create_private_room(&[]).await);
     let closed = paths::room(ann.create_private_room(&[]).await);
     let topic = paths::room(ann.create_room("open").await);
-    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew" })).await;
-    let team = format!("/api/v1/teams/{}", team["id"]);
+    let (_, team) = ann.post(paths::TEAMS, json!({ "name": "crew" })).await;
+    let team = paths::team(&team["id"]);
     let (_, said) = ann.post(&format!("{room}/messages"), json!({ "message": "hi" })).await;
     let (_, pair) = ann.post("/room/add", json!({ "owner": "ann", "abonent": "bob" })).await;
-    let pair = pair["id"].as_u64().expect("an id");
+    let pair = tests::native::id(&pair);
     let writes = [
         (Method::PUT, format!("{room}/members/bob"), Value::Null),
         (Method::DELETE, format!("{room}/members/bob"), Value::Null),
@@ -55,16 +55,16 @@ async fn of_two_invitations_that_are_accepted_one_lets_in() {
     let mut room_adds = adds("room", EventName::MemberAdd).await.expect("a subscription");
     let mut team_adds = adds("team", EventName::TeamMemberAdd).await.expect("a subscription");
     broker.flush().await.expect("it stands");
-    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew" })).await;
-    let (_, deck) = ann.post(paths::ROOMS, json!({ "name": "deck", "team": team["id"] })).await;
-    let rooms = [ann.create_private_room(&[]).await, deck["id"].as_u64().expect("an id")];
+    let team = ann.create_team("crew", &[]).await;
+    let deck = ann.create_team_room("deck", team).await;
+    let rooms = [ann.create_private_room(&[]).await, deck];
     for room in rooms {
         let mut accepts = Vec::new();
         for host in [&ann, &root] {
             let path = paths::invitations(room);
             let (status, made) = host.post(&path, json!({ "user": "bob" })).await;
             assert_eq!(status, StatusCode::CREATED, "{made}");
-            accepts.push(format!("/api/v1/invitations/{}/accept", made["id"]));
+            accepts.push(paths::accept(&made["id"]));
         }
         for accept in accepts {
             let (status, answer) = bob.post(&accept, Value::Null).await;

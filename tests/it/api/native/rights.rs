@@ -6,6 +6,7 @@ use tests::paths;
 use tests::{
     cluster::{Cluster, Size},
     eventually,
+    native::{MessageView, Page},
     postgres::Postgres,
 };
 
@@ -118,8 +119,8 @@ async fn room_that_postgres_lacks_is_read_from_the_log() {
     assert_eq!(status, StatusCode::CREATED, "{said}");
     cluster.persister[0].restart();
     eventually("all has landed", || async {
-        let (status, page) = bob.get(&messages).await;
-        (status == 200 && page["results"][0]["message"] == "early").then_some(())
+        let page: Page<MessageView> = bob.try_read(&messages).await?;
+        (page.results.first()?.message == "early").then_some(())
     })
     .await;
 }

@@ -35,8 +35,7 @@ async fn creator_changes_a_room() {
     assert_eq!((&changed["private"], &changed["kind"]), (&json!(true), &json!("private")));
     assert_eq!(changed["name"], "talk", "what is not named stays");
     assert_eq!(refusal(&bob.get(&path).await), NOT_FOUND);
-    let (_, rooms) = bob.get(paths::ROOMS).await;
-    assert_eq!(rooms["results"], json!([]));
+    assert_eq!(bob.rooms().await, []);
     let (_, changed) = ann.patch(&path, json!({ "private": false })).await;
     assert_eq!((&changed["private"], &changed["kind"]), (&json!(false), &json!("public")));
     assert_eq!(bob.get(&path).await.0, StatusCode::OK);
@@ -55,15 +54,13 @@ async fn closed_room_is_only_read() {
 
     let (_, shown) = bob.get(&path).await;
     assert_eq!(shown["active"], false);
-    let (_, page) = bob.get(&format!("{path}/messages")).await;
-    assert_eq!(page["results"][0]["id"], id);
-    let (_, rooms) = ann.get(paths::ROOMS).await;
-    assert_eq!(rooms["results"], json!([]));
+    assert_eq!(bob.messages(room).await[0].id, id);
+    assert_eq!(ann.rooms().await, []);
     let answer = bob.post(&format!("{path}/messages"), json!({ "message": "hi" })).await;
     assert_eq!(refusal(&answer), CLOSED);
     assert_eq!(refusal(&ann.patch(&path, json!({ "name": "again" })).await), CLOSED);
-    let edit = ann.send(Method::PATCH, &format!("{path}/messages/{id}"), &json!({ "message": "x" })).await;
-    assert_eq!(refusal(&edit.expect("an answer")), CLOSED);
+    let edit = ann.patch(&format!("{path}/messages/{id}"), json!({ "message": "x" })).await;
+    assert_eq!(refusal(&edit), CLOSED);
 
     let mut socket = cluster.socket(0, "bob").await;
     for (action, body) in [
@@ -92,8 +89,7 @@ async fn repeated_key_makes_one_room() {
     let another = make(1, json!({ "name": "another" })).await;
     let detail = "This Idempotency-Key was used before, for something else.";
     assert_eq!(refusal(&another), (422, "key_reused", detail));
-    let (_, rooms) = cluster.rest(0, "bob").get(paths::ROOMS).await;
-    assert_eq!(rooms["results"].as_array().map(Vec::len), Some(1));
+    assert_eq!(cluster.rest(0, "bob").rooms().await.len(), 1);
 }
 
 #[tokio::test]
@@ -154,43 +150,30 @@ async fn members_of_a_large_room_and_a_large_team_are_counted_and_come_in_pages(
     let users: Vec<String> = (0..150).map(|n| format!("user-{n:03}")).collect();
     let (first, later) = users.split_at(100);
     let body = json!({ "name": "large", "private": true, "users": first });
-    let (_, room) = ann.post(paths::ROOMS, body).await;
-    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "large", "users": first })).await;
+    let room = ann.create(paths::ROOMS, body).await;
+    let team = ann.create(paths::TEAMS, json!({ "name": "large", "users": first })).await;
     for user in later {
-        for path in [paths::room(&room["id"]), format!("/api/v1/teams/{}", team["id"])] {
-            let added = ann.send(Method::PUT, &format!("{path}/members/{user}"), &Value::Null).await;
-            assert!(added.expect("an answer").0.is_success(), "{path}");
+        for path in [paths::room(room), paths::team(team)] {
+            let added = ann.put(&format!("{path}/members/{user}"), Value::Null).await;
+            assert!(added.0.is_success(), "{path}");
         }
     }
-    let (_, of_team) = ann.post(paths::ROOMS, json!({ "name": "theirs", "team": team["id"] })).await;
-    for path in
-        [paths::room(&room["id"]), format!("/api/v1/teams/{}", team["id"]), paths::room(&of_team["id"])]
-    {
+    let of_team = ann.create_team_room("theirs", team).await;
+    for path in [paths::room(room), paths::team(team), paths::room(of_team)] {
         let (_, shown) = ann.get(&path).await;
         assert_eq!((&shown["users"], &shown["users_count"]), (&json!(users[..100]), &json!(150)), "{path}");
-        let (mut found, mut next) = (Vec::new(), String::new());
-        loop {
-            let (status, page) = ann.get(&format!("{path}/members?limit=60{next}")).await;
-            assert_eq!(status, StatusCode::OK, "{page}");
-            found.extend(page["results"].as_array().expect("a list").clone());
-            match page["next"].as_str() {
-                Some(cursor) => next = format!("&cursor={cursor}"),
-                None => break,
-            }
-        }
+        let pages = ann.pages(&format!("{path}/members?limit=60"), "cursor").await;
+        let found: Vec<_> = pages.into_iter().flat_map(|page| page.results).collect();
         assert_eq!(json!(found), json!(users), "{path}");
     }
-    let (_, listed) = ann.get(paths::ROOMS).await;
-    assert!(
-        listed["results"].as_array().expect("rooms").iter().all(|room| room["users_count"] == 150),
-        "{listed}"
-    );
+    let listed = ann.rooms().await;
+    assert!(listed.iter().all(|room| room.users_count == Some(150)), "{listed:?}");
     for user in &users[..60] {
-        let path = format!("/api/v1/rooms/{}/members/{user}", room["id"]);
+        let path = paths::member(room, user);
         ann.delete(&path).await;
     }
-    let (_, shown) = ann.get(&paths::room(&room["id"])).await;
+    let (_, shown) = ann.get(&paths::room(room)).await;
     assert_eq!((&shown["users"], shown.get("users_count")), (&json!(users[60..]), None));
-    let stranger = cluster.rest(0, "eve").get(&format!("/api/v1/teams/{}/members", team["id"])).await;
+    let stranger = cluster.rest(0, "eve").get(&paths::team_members(team)).await;
     assert_eq!(refusal(&stranger), NOT_FOUND);
 }

@@ -1,12 +1,13 @@
 //! Tests full-text search: messages are found by those who may read them, and none is missing.
 
 use reqwest::StatusCode;
-use serde_json::{Value, json};
+use serde_json::json;
 use tests::paths;
 use tests::{
     client::Rest,
     cluster::{Cluster, Size},
     eventually,
+    native::{Page, SearchPage},
 };
 
 use super::{NOT_FOUND, admin, refusal};
@@ -15,9 +16,7 @@ const NOTHING: [u64; 0] = [];
 
 /// Ids of the messages found, newest first.
 async fn found(rest: &Rest, query: &str) -> Vec<u64> {
-    let (status, page) = rest.get(&format!("/api/v1/messages/search?{query}")).await;
-    assert_eq!(status, StatusCode::OK, "{page}");
-    page["results"].as_array().expect("a list").iter().map(|m| m["id"].as_u64().expect("an id")).collect()
+    rest.page(&paths::search(query)).await.ids()
 }
 
 /// Waits until exactly these messages are found.
@@ -39,7 +38,7 @@ async fn search_finds_messages_as_they_are_now() {
     finds(&bob, "q=tea%20-cake", &[first]).await;
     finds(&bob, "q=%22tea%20please%22%20or%20nonsense", &[first]).await;
     finds(&bob, &format!("q=tea&room={cake}"), &[second]).await;
-    let (_, page) = ann.get("/api/v1/messages/search?q=please").await;
+    let (_, page) = ann.get(&paths::search("q=please")).await;
     let message = &page["results"][0];
     assert_eq!(
         message,
@@ -89,23 +88,23 @@ async fn search_by_a_stranger_finds_nothing_of_a_private_room() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"), cluster.rest(1, "eve"));
     let room = ann.create_private_room(&["bob"]).await;
-    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["bob"] })).await;
-    let (_, deck) = ann.post(paths::ROOMS, json!({ "name": "deck", "team": team["id"] })).await;
+    let team = ann.create_team("crew", &["bob"]).await;
+    let deck = ann.create_team_room("deck", team).await;
     let secret = ann.send_message(room, "the secret plan").await;
-    let order = ann.send_message(deck["id"].as_u64().expect("an id"), "the secret order").await;
+    let order = ann.send_message(deck, "the secret order").await;
     for rest in [&ann, &bob, &admin(&cluster, 1)] {
         finds(rest, "q=secret", &[order, secret]).await;
     }
     assert_eq!(found(&eve, "q=secret").await, NOTHING);
-    let nothing = eve.get("/api/v1/messages/search?q=secret&room=999999").await;
+    let nothing = eve.get(&paths::search("q=secret&room=999999")).await;
     assert_eq!(refusal(&nothing), NOT_FOUND);
-    let hidden = eve.get(&format!("/api/v1/messages/search?q=secret&room={room}")).await;
+    let hidden = eve.get(&paths::search(format!("q=secret&room={room}"))).await;
     assert_eq!(hidden, nothing, "it does not exist for her");
     // A closed room is read, by whom it was open to.
     ann.delete(&paths::room(room)).await;
     assert_eq!(found(&bob, "q=secret%20plan").await, [secret]);
     assert_eq!(found(&eve, "q=secret%20plan").await, NOTHING);
-    ann.delete(&format!("/api/v1/teams/{}/members/bob", team["id"])).await;
+    ann.delete(&paths::team_member(team, "bob")).await;
     finds(&bob, "q=secret%20order", &[]).await;
 }
 
@@ -119,7 +118,7 @@ async fn search_ignores_rows_that_lack_a_removal() {
     cluster.persister[0].kill9();
     let removed = ann.delete(&paths::member(room, "bob")).await;
     assert_eq!(removed, (StatusCode::ACCEPTED, json!({ "applied": false })));
-    let (status, answer) = bob.get("/api/v1/messages/search?q=secret").await;
+    let (status, answer) = bob.get(&paths::search("q=secret")).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
     cluster.persister[0].restart();
     cluster.wait_until_ready().await;
@@ -136,18 +135,8 @@ async fn search_pages_meet_without_gap_or_repeat() {
         all.insert(0, ann.send_message(rooms[n % 2], &format!("word {n}")).await);
     }
     finds(&ann, "q=word", &all).await;
-    let (mut pages, mut cursor) = (Vec::new(), String::new());
-    loop {
-        let path = format!("/api/v1/messages/search?q=word&limit=3{cursor}");
-        let (_, page) = ann.get(&path).await;
-        let results = page["results"].as_array().expect("a list");
-        pages.extend(results.iter().map(|m| m["id"].as_u64().expect("an id")));
-        match page["next"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => break,
-        }
-    }
-    assert_eq!(pages, all);
+    let pages = ann.pages(&paths::search("q=word&limit=3"), "cursor").await;
+    assert_eq!(pages.iter().flat_map(Page::ids).collect::<Vec<_>>(), all);
 }
 
 #[tokio::test]
@@ -214,9 +203,9 @@ async fn older_messages_are_indexed_in_slices() {
     .execute(&pool)
     .await
     .expect("rows");
-    let (_, page) = ann.get("/api/v1/messages/search?q=needle").await;
+    let page: SearchPage = ann.read(&paths::search("q=needle")).await;
     let place = usize::try_from(shard).expect("small") + 1;
-    let said = page["indexed_through"][place][1].as_u64().expect("a position");
+    let (_, indexed_through) = page.indexed_through[place];
     eventually("all of it is indexed", || async {
         let rows: i64 =
             sqlx::query_scalar("SELECT count(*) FROM message_search").fetch_one(&pool).await.ok()?;
@@ -225,8 +214,8 @@ async fn older_messages_are_indexed_in_slices() {
     .await;
     finds(&ann, "q=needle%201700", &[1_001_700]).await;
     finds(&ann, "q=w1", &[1_000_007]).await;
-    let (_, page) = ann.get("/api/v1/messages/search?q=needle").await;
-    assert!(page["indexed_through"][place][1].as_u64() >= Some(said), "{page}");
+    let page: SearchPage = ann.read(&paths::search("q=needle")).await;
+    assert!(page.indexed_through[place].1 >= indexed_through, "the position does not go back: {page:?}");
 }
 
 #[tokio::test]
@@ -313,7 +302,7 @@ async fn search_refusals_have_their_exact_answers() {
         ("q=a&limit=0", "limit: must be 1 to 200."),
         ("q=a&cursor=x", "cursor: must be one that was given as `next`."),
     ] {
-        let refused = ann.get(&format!("/api/v1/messages/search?{query}")).await;
+        let refused = ann.get(&paths::search(query)).await;
         assert_eq!(refusal(&refused), (400, "bad_request", detail), "{query}");
     }
     // Whatever people type is a question.
@@ -326,9 +315,9 @@ async fn search_refusals_have_their_exact_answers() {
         .execute(&mut *held)
         .await
         .expect("a lock");
-    let slow = ann.get("/api/v1/messages/search?q=a").await;
+    let slow = ann.get(&paths::search("q=a")).await;
     let detail = "The search took too long. Look for rarer words, or in one room.";
     assert_eq!(refusal(&slow), (503, "unavailable", detail));
     held.rollback().await.expect("released");
-    assert_eq!(ann.get("/api/v1/messages/search?q=a").await.1["results"], Value::Array(vec![]));
+    assert_eq!(found(&ann, "q=a").await, NOTHING);
 }

@@ -3,6 +3,7 @@
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tests::cluster::{Cluster, Size};
+use tests::native::Page;
 use tests::paths;
 
 use super::{FORBIDDEN, NOT_FOUND, admin, refusal};
@@ -11,25 +12,25 @@ use super::{FORBIDDEN, NOT_FOUND, admin, refusal};
 async fn team_is_visible_to_its_members_only() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"), cluster.rest(0, "eve"));
-    let (status, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["bob", "bob"] })).await;
+    let (status, team) = ann.post(paths::TEAMS, json!({ "name": "crew", "users": ["bob", "bob"] })).await;
     assert_eq!(status, StatusCode::CREATED);
     assert_eq!(
         (&team["name"], &team["user"], &team["users"]),
         (&json!("crew"), &json!("ann"), &json!(["bob"]))
     );
     assert!(team["created_at"].is_string() && team.get("applied").is_none(), "{team}");
-    let blank = ann.post("/api/v1/teams", json!({ "name": "" })).await;
+    let blank = ann.post(paths::TEAMS, json!({ "name": "" })).await;
     assert_eq!(refusal(&blank), (400, "bad_request", "name: must not be blank."));
-    let id = team["id"].as_u64().expect("an id");
-    let path = format!("/api/v1/teams/{id}");
+    let id = tests::native::id(&team);
+    let path = paths::team(id);
     for rest in [&ann, &bob, &admin(&cluster, 0)] {
         assert_eq!(rest.get(&path).await, (StatusCode::OK, team.clone()));
-        let (_, teams) = rest.get("/api/v1/teams").await;
+        let (_, teams) = rest.get(paths::TEAMS).await;
         assert_eq!(teams, json!({ "results": [team], "next": null }));
     }
     assert_eq!(refusal(&eve.get(&path).await), NOT_FOUND);
-    assert_eq!(refusal(&ann.get("/api/v1/teams/999999").await), NOT_FOUND);
-    assert_eq!(eve.get("/api/v1/teams").await.1["results"], json!([]));
+    assert_eq!(refusal(&ann.get(&paths::team(999_999)).await), NOT_FOUND);
+    assert_eq!(eve.get(paths::TEAMS).await.1["results"], json!([]));
 
     let of = |user: &str| format!("{path}/members/{user}");
     assert_eq!(refusal(&bob.put(&of("eve"), Value::Null).await), FORBIDDEN);
@@ -51,23 +52,21 @@ async fn team_is_visible_to_its_members_only() {
     assert_eq!(push.data, json!({ "team": id, "user": "eve", "by": "ann" }));
 }
 
+/// The names of a page's entries.
+fn names(page: &Page) -> Vec<&str> {
+    page.results.iter().map(|entry| entry["name"].as_str().expect("a name")).collect()
+}
+
 #[tokio::test]
 async fn team_pages_continue_where_they_ended() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     for name in ["one", "two", "three"] {
-        ann.post("/api/v1/teams", json!({ "name": name })).await;
+        ann.post(paths::TEAMS, json!({ "name": name })).await;
     }
-    let (_, first) = ann.get("/api/v1/teams?limit=2").await;
-    assert_eq!(
-        (&first["results"][0]["name"], &first["results"][1]["name"]),
-        (&json!("three"), &json!("two"))
-    );
-    let next = first["next"].as_str().expect("there is more");
-    let (_, second) = ann.get(&format!("/api/v1/teams?limit=2&cursor={next}")).await;
-    assert_eq!(second["results"].as_array().map(Vec::len), Some(1));
-    assert_eq!((&second["results"][0]["name"], &second["next"]), (&json!("one"), &Value::Null));
-    let bad = ann.get("/api/v1/teams?cursor=x").await;
+    let pages = ann.pages(&format!("{}?limit=2", paths::TEAMS), "cursor").await;
+    assert_eq!(pages.iter().map(names).collect::<Vec<_>>(), [vec!["three", "two"], vec!["one"]]);
+    let bad = ann.get(&format!("{}?cursor=x", paths::TEAMS)).await;
     assert_eq!(refusal(&bad), (400, "bad_request", "cursor: must be one that was given as `next`."));
 }
 
@@ -76,11 +75,11 @@ async fn lists_continue_behind_rows_that_are_not_written_yet() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     for name in ["one", "two", "three"] {
-        ann.post("/api/v1/teams", json!({ "name": name, "users": ["bob"] })).await;
+        ann.post(paths::TEAMS, json!({ "name": name, "users": ["bob"] })).await;
         ann.post(paths::ROOMS, json!({ "name": name, "private": true, "users": ["bob"] })).await;
     }
-    for path in ["/api/v1/teams", paths::ROOMS] {
-        assert_eq!(bob.get(path).await.1["results"].as_array().map(Vec::len), Some(3), "{path}");
+    for path in [paths::TEAMS, paths::ROOMS] {
+        assert_eq!(bob.page(path).await.results.len(), 3, "{path}");
     }
     // The system shard makes them, and is behind.
     let pool = cluster.database.pool().await;
@@ -90,15 +89,10 @@ async fn lists_continue_behind_rows_that_are_not_written_yet() {
     ] {
         sqlx::query(sql).execute(&pool).await.expect("rows");
     }
-    for path in ["/api/v1/teams", paths::ROOMS] {
-        let (mut names, mut cursor) = (Vec::new(), String::new());
-        loop {
-            let (_, page) = bob.get(&format!("{path}?limit=2{cursor}")).await;
-            names.extend(page["results"].as_array().expect("a list").iter().map(|one| one["name"].clone()));
-            let Some(next) = page["next"].as_str() else { break };
-            cursor = format!("&cursor={next}");
-        }
-        assert_eq!(names, ["three", "two", "one"], "{path}");
+    for path in [paths::TEAMS, paths::ROOMS] {
+        let pages = bob.pages(&format!("{path}?limit=2"), "cursor").await;
+        let listed: Vec<&str> = pages.iter().flat_map(names).collect();
+        assert_eq!(listed, ["three", "two", "one"], "{path}");
     }
 }
 
@@ -106,18 +100,21 @@ async fn lists_continue_behind_rows_that_are_not_written_yet() {
 async fn team_room_is_open_to_its_members_only() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"), cluster.rest(1, "eve"));
-    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["bob"] })).await;
-    let body = json!({ "name": "deck", "team": team["id"] });
+    let team = ann.create_team("crew", &["bob"]).await;
+    let body = json!({ "name": "deck", "team": team });
     assert_eq!(refusal(&bob.post(paths::ROOMS, body.clone()).await), FORBIDDEN);
     assert_eq!(refusal(&eve.post(paths::ROOMS, body.clone()).await), NOT_FOUND);
     let (status, room) = ann.post(paths::ROOMS, body).await;
     assert_eq!(status, StatusCode::CREATED, "{room}");
-    assert_eq!((&room["kind"], &room["private"], &room["team"]), (&json!("team"), &json!(true), &team["id"]));
+    assert_eq!(
+        (&room["kind"], &room["private"], &room["team"]),
+        (&json!("team"), &json!(true), &json!(team))
+    );
     let path = paths::room(&room["id"]);
     assert_eq!(bob.get(&path).await.1["users"], json!(["bob"]));
     assert_eq!(refusal(&eve.get(&path).await), NOT_FOUND);
-    assert_eq!(eve.get(paths::ROOMS).await.1["results"], json!([]));
-    assert_eq!(bob.get(paths::ROOMS).await.1["results"][0]["id"], room["id"]);
+    assert_eq!(eve.rooms().await, []);
+    assert_eq!(json!(bob.rooms().await[0].id), room["id"]);
     assert_eq!(refusal(&bob.patch(&path, json!({ "name": "x" })).await), FORBIDDEN);
     let kinds = "Only public and private rooms can become one another.";
     assert_eq!(refusal(&ann.patch(&path, json!({ "private": false })).await), (409, "conflict", kinds));
@@ -125,7 +122,7 @@ async fn team_room_is_open_to_its_members_only() {
     assert_eq!(refusal(&own), (409, "conflict", "Only a private room has members of its own."));
 
     // Bob's right is kept by the second node; the first one takes it.
-    let members = format!("/api/v1/teams/{}/members", team["id"]);
+    let members = paths::team_members(team);
     assert_eq!(ann.delete(&format!("{members}/bob")).await.0, StatusCode::NO_CONTENT);
     tests::eventually("bob is out", || async { (bob.get(&path).await.0 == 404).then_some(()) }).await;
     assert_eq!(ann.put(&format!("{members}/eve"), Value::Null).await.0, StatusCode::NO_CONTENT);

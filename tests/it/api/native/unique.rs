@@ -35,7 +35,7 @@ async fn rush(cluster: &Cluster) -> (u64, usize) {
         assert!(status == StatusCode::CREATED || status == StatusCode::OK, "{status} {room}");
         new += usize::from(status == StatusCode::CREATED);
         assert_eq!((&room["kind"], &room["users"]), (&json!("match"), &json!(["ann", "bob"])));
-        ids.insert(room["id"].as_u64().expect("an id"));
+        ids.insert(tests::native::id(&room));
     }
     assert_eq!(ids.len(), 1, "{ids:?}");
     (ids.pop_first().expect("one"), new)

@@ -125,5 +125,5 @@ async fn native_room(agent: &Rest) -> u64 {
     let (_, rooms) = agent.get(paths::ROOMS).await;
     let [room] = rooms["results"].as_array().expect("a list").as_slice() else { panic!("{rooms}") };
     assert_eq!(room["kind"], "support");
-    room["id"].as_u64().expect("an id")
+    tests::native::id(room)
 }

@@ -48,10 +48,9 @@ async fn visitors_and_native_agents_talk() {
         ]
     );
     assert_eq!(shown(&rest, key(&room)).await["message_data"], "at the desk");
-    let (_, page) = agent.get(&paths::messages(native)).await;
-    let first = &page["results"][0];
-    assert_eq!((&first["user"], &first["detail"]), (&json!("visitor:7"), &detail));
-    assert_eq!(page["results"][1].get("detail"), None);
+    let stored = agent.page(&paths::messages(native)).await.results;
+    assert_eq!((&stored[0]["user"], &stored[0]["detail"]), (&json!("visitor:7"), &detail));
+    assert_eq!(stored[1].get("detail"), None);
 
     // Edited and deleted here, edited and deleted there.
     let path = paths::message(native, sent);
@@ -106,12 +105,12 @@ async fn support_key_grants_nothing_by_native() {
     // The person 7 is not the visitor who calls himself 7.
     let strangers = [cluster.rest(0, "7"), agent(&cluster, "OTHER"), cluster.rest(0, "eve")];
     for stranger in &strangers {
-        let nothing = stranger.get("/api/v1/rooms/999999").await;
+        let nothing = stranger.get(&paths::room(999_999)).await;
         assert_eq!(nothing.0, StatusCode::NOT_FOUND);
         for path in [paths::room(native), paths::messages(native)] {
             assert_eq!(stranger.get(&path).await, nothing);
         }
-        assert_eq!(stranger.get(paths::ROOMS).await.1["results"], json!([]));
+        assert_eq!(stranger.rooms().await, []);
     }
     let mut socket = cluster.socket(0, "7").await;
     for id in [native, 999_999] {
@@ -120,8 +119,7 @@ async fn support_key_grants_nothing_by_native() {
     }
     // Who holds the key writes in the room, under their own name.
     say(&strangers[2], key(&room), "I was given the key").await;
-    let (_, page) = agent(&cluster, "DOWELL12345").get(&paths::messages(native)).await;
-    assert_eq!(page["results"][0]["user"], "eve");
+    assert_eq!(agent(&cluster, "DOWELL12345").messages(native).await[0].user, "eve");
     let forged = Rest::new(&cluster.api[0].address(), &sign(&json!({ "user_id": "visitor:7" })));
     assert_eq!(forged.get(&paths::room(native)).await.0, StatusCode::UNAUTHORIZED);
 }

@@ -64,7 +64,7 @@ async fn topic_is_a_room_for_other_dialects() {
     let mut system = cluster.socket(0, "bob").await;
     system.subscribe("system").await;
     let made = chat(&ann, "books", "Dune").await;
-    let id = made["id"].as_u64().expect("an id");
+    let id = tests::native::id(&made);
     let push = system.event("chatroom").await;
     assert_eq!((&*push.channel, &json!(push.id())), ("system", &made["id"]));
     let data = &push.data;
@@ -75,16 +75,14 @@ async fn topic_is_a_room_for_other_dialects() {
     let (status, room) = bob.get(&paths::room(id)).await;
     assert_eq!((status, &room["name"]), (StatusCode::OK, &json!("Dune")));
     assert_eq!((&room["private"], &room["user"]), (&json!(false), &json!("ann")));
-    let (_, rooms) = bob.get(paths::ROOMS).await;
-    assert_eq!(rooms["results"][0]["id"], id);
+    assert_eq!(bob.rooms().await[0].id, id);
     let mut socket = cluster.socket(0, "ann").await;
     socket.join_room(id).await;
     let said = bob.send_message(id, "The spice must flow.").await;
     let push = socket.event("chat-message").await;
     assert_eq!((push.id(), push.user()), (said, "bob"));
     let answer = socket.send_message_to(id, "It does.").await;
-    let (_, history) = bob.get(&paths::messages(id)).await;
-    assert_eq!(history["results"][1]["id"], answer);
+    assert_eq!(bob.messages(id).await[1].id, answer);
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ async fn message_stored_right_after_the_upgrade_is_pushed_to_a_topic_socket() {
         let body = json!({ "title": format!("Topic {n}"), "room": "films" });
         let (status, made) = ann.post("/api/chat/", body).await;
         assert_eq!(status, 200, "{made}");
-        let (room, url) = (made["chat"]["id"].as_u64().expect("an id"), made["chat"]["url"].clone());
+        let (room, url) = (tests::native::id(&made["chat"]), made["chat"]["url"].clone());
         let (ann, address) = (ann.clone(), cluster.fanout[n % 2].address());
         clients.spawn(async move {
             let url = url.as_str().expect("an address");
