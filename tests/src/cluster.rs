@@ -158,12 +158,12 @@ impl Cluster {
         cluster
     }
 
-    /// Waits until every shard has a leading persister, which from then on tells api once a second that it is alive.
+    /// Waits until every shard has a leading persister, which from then on publishes a heartbeat to api every second.
     pub async fn wait_until_led(&mut self) {
         let Some(first) = self.persister.first_mut() else { return };
         first.wait_until_ready().await;
         let leads = |line: &&str| line.starts_with(PERSISTER_LEADING) && line.ends_with(" 1");
-        eventually("every shard is led", || async {
+        eventually("every shard has a leading persister", || async {
             let (mut shards, mut led) = (0, 0);
             for node in &self.persister {
                 let metrics = node.metrics().await;
@@ -221,7 +221,7 @@ impl Cluster {
 
     /// A socket on the n-th fan-out node, as this user.
     pub async fn socket(&self, n: usize, user: &str) -> Socket {
-        Socket::open(&self.fanout[n].address(), &token(user)).await.expect("the node takes sockets")
+        Socket::open(&self.fanout[n].address(), &token(user)).await.expect("the node accepts the socket")
     }
 }
 
@@ -231,7 +231,7 @@ pub fn token(user: &str) -> String {
     sign(&json!({ "user_id": user }))
 }
 
-/// Signs a token with these claims; it expires in an hour where they do not say.
+/// Signs a token with these claims. Without `exp` among them it expires in an hour.
 ///
 /// # Panics
 /// When the claims are not a JSON object.

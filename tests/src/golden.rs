@@ -31,8 +31,8 @@ struct Person {
     token: Option<String>,
     rest: Rest,
     socket: Option<Socket>,
-    /// Frames that arrived while another one was waited for.
-    kept: Vec<Value>,
+    /// Frames that arrived while another one was awaited.
+    buffered: Vec<Value>,
 }
 
 /// Replays the conversation in a file, and compares the answers with those in the file.
@@ -61,8 +61,8 @@ async fn play(script: &str, cluster: &Cluster) -> String {
         played.push_str(line);
         played.push('\n');
         if let Some(step) = line.strip_prefix("> ") {
-            let answer = take(&names.real(step), &mut people, cluster).await.map(|(status, answer)| {
-                let answer = names.tell("", &answer, &Map::new());
+            let answer = execute(&names.real(step), &mut people, cluster).await.map(|(status, answer)| {
+                let answer = names.substitute("", &answer, &Map::new());
                 let text = serde_json::to_string_pretty(&answer).expect("JSON");
                 format!("{status}{}\n", if answer.is_null() { String::new() } else { text + "\n" })
             });
@@ -73,7 +73,7 @@ async fn play(script: &str, cluster: &Cluster) -> String {
 }
 
 /// Executes a step. Returns its answer, if it has one: the HTTP status (empty for frames), and the JSON.
-async fn take(
+async fn execute(
     step: &str,
     people: &mut HashMap<String, Person>,
     cluster: &Cluster,
@@ -92,11 +92,11 @@ async fn take(
         }
         "sends" => Some((String::new(), person.send(who, what).await)),
         "hears" => {
-            let heard = person.hear(|frame| frame["event"] == what || frame["action"] == what).await;
-            Some((String::new(), heard))
+            let frame = person.next_matching(|frame| frame["event"] == what || frame["action"] == what).await;
+            Some((String::new(), frame))
         }
         method => {
-            let (status, answer) = person.ask(method.parse().expect("a verb"), what).await;
+            let (status, answer) = person.request(method.parse().expect("a verb"), what).await;
             Some((format!("{status}\n"), answer))
         }
     }
@@ -107,7 +107,7 @@ impl Person {
         let address = cluster.api[0].address();
         let token = (!claims.is_null()).then(|| sign(claims));
         let rest = token.as_ref().map_or_else(|| Rest::without_token(&address), |t| Rest::new(&address, t));
-        Self { token, rest, socket: None, kept: Vec::new() }
+        Self { token, rest, socket: None, buffered: Vec::new() }
     }
 
     async fn open(&mut self, cluster: &Cluster, path: &str) {
@@ -122,27 +122,27 @@ impl Person {
         frame["request_id"] = name.into();
         let socket = self.socket.as_mut().expect("a socket");
         socket.send_text(&frame.to_string()).await.expect("it is open");
-        self.hear(|answer| answer["request_id"] == name).await
+        self.next_matching(|answer| answer["request_id"] == name).await
     }
 
-    /// The next frame that matches; keeps the others.
-    async fn hear(&mut self, is_it: impl Fn(&Value) -> bool) -> Value {
-        if let Some(found) = self.kept.iter().position(&is_it) {
-            return self.kept.remove(found);
+    /// The next frame that matches; buffers the others.
+    async fn next_matching(&mut self, matches: impl Fn(&Value) -> bool) -> Value {
+        if let Some(found) = self.buffered.iter().position(&matches) {
+            return self.buffered.remove(found);
         }
         let socket = self.socket.as_mut().expect("a socket");
         let deadline = Instant::now() + TIMEOUT;
         loop {
             // Other frames may arrive for ever: the deadline is for all of them together.
             match timeout_at(deadline, socket.next()).await {
-                Ok(Ok(frame)) if is_it(&frame) => return frame,
-                Ok(Ok(frame)) => self.kept.push(frame),
-                other => panic!("{other:?} after {:?}", self.kept),
+                Ok(Ok(frame)) if matches(&frame) => return frame,
+                Ok(Ok(frame)) => self.buffered.push(frame),
+                other => panic!("{other:?} after {:?}", self.buffered),
             }
         }
     }
 
-    async fn ask(&self, method: Method, what: &str) -> (u16, Value) {
+    async fn request(&self, method: Method, what: &str) -> (u16, Value) {
         let (path, body) = what.split_once(' ').unwrap_or((what, ""));
         let mut request = self.rest.request(method, path);
         if body.starts_with('{') {
@@ -182,12 +182,12 @@ impl Names {
     }
 
     /// Replaces what differs from run to run in a value by names. `key` and `object` say where the value is.
-    fn tell(&mut self, key: &str, value: &Value, object: &Map<String, Value>) -> Value {
+    fn substitute(&mut self, key: &str, value: &Value, object: &Map<String, Value>) -> Value {
         let has = |key: &str| object.contains_key(key);
         match value {
             Value::Object(fields) => {
-                let told = fields.iter().filter(|(key, _)| *key != "applied").map(|(name, value)| {
-                    let told = self.tell(name, value, fields);
+                let named = fields.iter().filter(|(key, _)| *key != "applied").map(|(name, value)| {
+                    let value = self.substitute(name, value, fields);
                     // Some objects have ids as keys.
                     let is_id = name.bytes().all(|byte| byte.is_ascii_digit());
                     let sort = match key {
@@ -195,9 +195,9 @@ impl Names {
                         "messages" if is_id => Some("event"),
                         _ => None,
                     };
-                    (sort.map_or_else(|| name.clone(), |sort| self.name(sort, name.clone())), told)
+                    (sort.map_or_else(|| name.clone(), |sort| self.name(sort, name.clone())), value)
                 });
-                Value::Object(told.collect())
+                Value::Object(named.collect())
             }
             // Presence reaches Postgres at a time that differs from run to run.
             Value::Bool(_) | Value::Array(_) if matches!(key, "is_online" | "online_ids") => {
@@ -211,7 +211,7 @@ impl Names {
             {
                 "<position>".into()
             }
-            Value::Array(values) => values.iter().map(|value| self.tell(key, value, object)).collect(),
+            Value::Array(values) => values.iter().map(|value| self.substitute(key, value, object)).collect(),
             Value::Number(number) => match sort(key, object) {
                 Some(sort @ ("room" | "team" | "event")) => self.name(sort, number.to_string()).into(),
                 Some(sort) => format!("<{sort}>").into(),

@@ -28,14 +28,14 @@ use serde_json::Value;
 /// Maximum time of each wait in a test.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Calls `ask` every 20 ms until it returns a value. `what` is for the failure's text.
+/// Calls `check` every 20 ms until it returns a value. `what` says in the failure's text what was expected.
 ///
 /// # Panics
 /// When it returns none within [`TIMEOUT`].
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut check: impl FnMut() -> F) -> T {
     let deadline = tokio::time::Instant::now() + TIMEOUT;
     loop {
-        if let Some(answer) = ask().await {
+        if let Some(answer) = check().await {
             return answer;
         }
         assert!(tokio::time::Instant::now() < deadline, "{what}: not within {TIMEOUT:?}");

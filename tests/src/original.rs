@@ -41,7 +41,11 @@ impl Original {
         command.arg(script(&format!("{name}.py"))).args([&port.to_string(), SECRET]).arg(folder.path());
         let mut process = Process::start(name, folder.path(), &mut command);
         eventually("the original listens", || {
-            assert!(process.ended().is_none(), "it ended: deploy/test installs it\n{}", process.tail());
+            assert!(
+                process.ended().is_none(),
+                "the original runs; deploy/test installs it\n{}",
+                process.tail()
+            );
             async { tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok() }
         })
         .await;
@@ -70,7 +74,7 @@ pub async fn compare(name: &str, arguments: Vec<String>) -> Output {
     let mut python = Command::new("/usr/bin/python3");
     python.arg(script(name)).args(arguments);
     let output = tokio::task::spawn_blocking(move || python.output()).await;
-    output.expect("it runs").expect("python3")
+    output.expect("the script runs").expect("python3")
 }
 
 /// The intended differences that `reference/<name>` lists: request, and reason.
@@ -83,9 +87,9 @@ pub fn differences(name: &str) -> Vec<(String, String)> {
     let (_, list) = text.split_once("\nDIFFERENCES = {\n").expect("a list");
     let (list, _) = list.split_once("\n}\n").expect("its end");
     let entries = list.lines().map(|line| {
-        let (asked, why) =
+        let (request, reason) =
             line.trim().split_once("\": \"").or_else(|| line.trim().split_once("': \"")).expect("an entry");
-        (asked.trim_matches(['"', '\'']).to_owned(), why.trim_end_matches("\",").to_owned())
+        (request.trim_matches(['"', '\'']).to_owned(), reason.trim_end_matches("\",").to_owned())
     });
     entries.collect()
 }

@@ -56,5 +56,5 @@ async fn message_is_edited_by_its_author_only() {
     let elsewhere = ann.create_room("other").await;
     let path = paths::message(elsewhere, id);
     let (status, _) = ann.patch(&path, edit).await;
-    assert_eq!(status.as_u16(), 404, "a message is named by its room too");
+    assert_eq!(status.as_u16(), 404, "a message is found only in its own room");
 }

@@ -25,7 +25,7 @@ const WRITERS: usize = 20;
 const READERS: usize = 10;
 const MESSAGES: usize = 10_000;
 /// Longest time between two output lines of the clients.
-const PATIENCE: Duration = Duration::from_secs(120);
+const LINE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Ids by room.
 type Messages = BTreeMap<u64, Vec<u64>>;
@@ -33,7 +33,7 @@ type Messages = BTreeMap<u64, Vec<u64>>;
 /// One output line of the clients.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Said {
+enum ClientLine {
     Acknowledged(usize),
     End { written: Messages, seen: Vec<Messages>, resumes: u32 },
 }
@@ -47,7 +47,7 @@ struct Clients {
 impl Clients {
     async fn start(cluster: &Cluster, rooms: &[u64]) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("foreign/conversation.py");
-        // Debian's own, which has Debian's websockets.
+        // Debian's Python, which has the package python3-websockets.
         let mut python = Command::new("/usr/bin/python3");
         python.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut process = python.spawn().expect("python3, with the package python3-websockets");
@@ -61,23 +61,27 @@ impl Clients {
             "api": addresses(&cluster.api), "fanout": addresses(&cluster.fanout),
         });
         let mut input = process.stdin.take().expect("a pipe");
-        input.write_all(format!("{task}\n").as_bytes()).await.expect("it reads");
+        input.write_all(format!("{task}\n").as_bytes()).await.expect("the clients read their task");
         let lines = BufReader::new(process.stdout.take().expect("a pipe")).lines();
         Self { _process: process, lines }
     }
 
-    async fn next(&mut self) -> Said {
-        let line = timeout(PATIENCE, self.lines.next_line()).await.expect("the clients are stuck");
-        let line = line.expect("text").expect("the clients ended: see above");
-        serde_json::from_str(&line).expect("what they say")
+    async fn next(&mut self) -> ClientLine {
+        let line = timeout(LINE_TIMEOUT, self.lines.next_line())
+            .await
+            .expect("the clients print a line before the timeout");
+        let line = line.expect("text").expect("the clients go on; their errors are above");
+        serde_json::from_str(&line).expect("a line of the clients' output")
     }
 
     async fn until_acknowledged(&mut self, count: usize) {
         loop {
             match self.next().await {
-                Said::Acknowledged(acknowledged) if acknowledged >= count => return,
-                Said::Acknowledged(_) => {}
-                Said::End { .. } => panic!("all over before {count} messages"),
+                ClientLine::Acknowledged(acknowledged) if acknowledged >= count => return,
+                ClientLine::Acknowledged(_) => {}
+                ClientLine::End { .. } => {
+                    panic!("the clients ended before {count} messages were acknowledged")
+                }
             }
         }
     }
@@ -93,7 +97,7 @@ async fn ten_thousand_messages_arrive_once_while_processes_die() {
         rooms.push(ann.create_room(&format!("room {n}")).await);
     }
     let mut clients = Clients::start(&cluster, &rooms).await;
-    // All readers follow before the first message: each has to see every one.
+    // All readers follow the rooms before the first message, so that each gets every message.
     clients.until_acknowledged(0).await;
     let began = Instant::now();
     for (after, kill) in [(MESSAGES / 5, 'p'), (MESSAGES * 2 / 5, 'f'), (MESSAGES * 3 / 5, 'p')] {
@@ -104,15 +108,17 @@ async fn ten_thousand_messages_arrive_once_while_processes_die() {
     }
     clients.until_acknowledged(MESSAGES).await;
     let wrote = began.elapsed();
-    let Said::End { written, seen, resumes } = clients.next().await else { panic!("more than all") };
+    let ClientLine::End { written, seen, resumes } = clients.next().await else {
+        panic!("more messages are acknowledged than were sent")
+    };
     let delivered = began.elapsed();
     assert_eq!(written.values().map(Vec::len).sum::<usize>(), MESSAGES);
     assert_eq!(seen.len(), READERS);
-    assert!(seen.iter().all(|seen| *seen == written), "every reader saw every message once, in order");
-    assert!(resumes > 0, "the node that died had readers");
+    assert!(seen.iter().all(|seen| *seen == written), "every reader got every message once, in order");
+    assert!(resumes > 0, "readers of the killed node resumed");
 
     let pool = cluster.database.pool().await;
-    let rows: Vec<(i64, i64)> = eventually("all rows are there", || async {
+    let rows: Vec<(i64, i64)> = eventually("Postgres has all messages", || async {
         let rows: Vec<(i64, i64)> =
             sqlx::query_as("SELECT room, id FROM message ORDER BY room, id").fetch_all(&pool).await.ok()?;
         (rows.len() >= MESSAGES).then_some(rows)

@@ -34,9 +34,9 @@ async fn deleted_message_is_not_edited_or_deleted_again_on_any_node() {
     let shard = cluster.shard_of(room).await;
     let log = cluster.jetstream(BrokerUser::Api).await;
     let last = async || log::state(&log, shard).await.expect("a leader").last;
-    let gone = (404, "not_found".to_owned());
-    // Postgres has the messages, and nothing that comes.
-    eventually("Postgres has them", || async {
+    let not_found = (404, "not_found".to_owned());
+    // Postgres has the messages, but none of the later events.
+    eventually("Postgres has the messages", || async {
         (nodes[0].try_messages(room).await?.len() == 3).then_some(())
     })
     .await;
@@ -44,8 +44,8 @@ async fn deleted_message_is_not_edited_or_deleted_again_on_any_node() {
     assert_eq!(delete(&nodes[0], ids[0]).await.0, 204);
     let stored = last().await;
     for node in &nodes {
-        assert_eq!(edit(node, ids[0]).await, gone);
-        assert_eq!(delete(node, ids[0]).await, gone);
+        assert_eq!(edit(node, ids[0]).await, not_found);
+        assert_eq!(delete(node, ids[0]).await, not_found);
     }
     let frame = json!({ "room_pk": room, "msg_id": ids[0], "edited_msg_text": "new" });
     assert_eq!(socket.act("edit_message", frame).await.status, 404);
@@ -53,20 +53,20 @@ async fn deleted_message_is_not_edited_or_deleted_again_on_any_node() {
     assert_eq!(delete(&nodes[1], ids[1]).await.0, 204);
     let stored = last().await;
     for node in &nodes {
-        assert_eq!(edit(node, ids[0]).await, gone, "the last deletion is another's");
-        assert_eq!(edit(node, ids[1]).await, gone);
+        assert_eq!(edit(node, ids[0]).await, not_found, "the message stays deleted after another deletion");
+        assert_eq!(edit(node, ids[1]).await, not_found);
     }
     assert_eq!(last().await, stored, "nothing was stored");
     cluster.persister[0].resume();
     for node in &nodes {
         // A page of history waits for the deletions.
         assert_eq!(node.messages(room).await.len(), 1);
-        assert_eq!(edit(node, ids[0]).await, gone);
-        assert_eq!(edit(node, ids[1]).await, gone);
+        assert_eq!(edit(node, ids[0]).await, not_found);
+        assert_eq!(edit(node, ids[1]).await, not_found);
     }
     assert_eq!(last().await, stored, "nothing was stored");
     let (status, edited) = nodes[1].patch(&path(ids[2]), json!({ "message": "new" })).await;
     assert_eq!((status, &edited["message"]), (StatusCode::OK, &json!("new")));
     let pushed = socket.event("message-edit").await;
-    assert_eq!(pushed.data["message_id"], ids[2], "the only edit that was stored");
+    assert_eq!(pushed.data["message_id"], ids[2], "only the third message's edit is stored");
 }

@@ -32,15 +32,15 @@ async fn frame_that_api_can_not_read_is_answered_with_its_action() {
     }
     socket.send_message("still here").await;
     let push = socket.event("chat-message").await;
-    assert_eq!(push.message(), "still here", "nothing that was refused is there");
+    assert_eq!(push.message(), "still here", "no refused request stored anything");
 }
 
 #[tokio::test]
 async fn frame_without_action_is_answered_without_action() {
     let cluster = Cluster::start(Size::default()).await;
     let mut socket = cluster.socket(0, "ann").await;
-    socket.send_binary(br#"{"action":"ping"}"#).await.expect("open");
-    let binary = socket.next().await.expect("open");
+    socket.send_binary(br#"{"action":"ping"}"#).await.expect("the socket is open");
+    let binary = socket.next().await.expect("the socket is open");
     assert_eq!(
         binary,
         json!({
@@ -58,8 +58,8 @@ async fn frame_without_action_is_answered_without_action() {
         (r#"{"action":null}"#, 405),
         (r#"{"action":"Ping"}"#, 405),
     ] {
-        socket.send_text(text).await.expect("open");
-        let answer = socket.next().await.expect("open");
+        socket.send_text(text).await.expect("the socket is open");
+        let answer = socket.next().await.expect("the socket is open");
         assert_eq!(answer["response_status"], status, "{text}: {answer}");
         assert_eq!(answer["errors"].as_array().map(Vec::len), Some(1), "{text}: {answer}");
         assert_eq!((&answer["data"], &answer["request_id"]), (&Value::Null, &Value::Null), "{text}");

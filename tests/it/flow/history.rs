@@ -47,10 +47,10 @@ async fn read_includes_changes_acknowledged_before_on_another_node() {
     let (writer, reader) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     let room = writer.create_room("general").await;
     let path = paths::messages(room);
-    // A socket is answered when the log has it: nothing but the read waits for Postgres.
+    // A socket is answered once the event is in the log; only reads wait for Postgres.
     let mut socket = cluster.socket(0, "ann").await;
     for n in 0..20 {
-        let id = writer.send_message(room, "as it was").await;
+        let id = writer.send_message(room, "the answer is unchanged").await;
         let edit = json!({ "room_pk": room, "msg_id": id, "edited_msg_text": n.to_string() });
         socket.act_ok("edit_message", edit).await;
         assert_eq!(reader.messages(room).await[0].message, n.to_string());
@@ -65,16 +65,16 @@ async fn history_shows_edits_and_deletions() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("general").await;
-    let (kept, gone) = (ann.send_message(room, "helo").await, ann.send_message(room, "oops").await);
+    let (remaining, deleted) = (ann.send_message(room, "helo").await, ann.send_message(room, "oops").await);
     let path = paths::messages(room);
     let edit = json!({ "message": "hello" });
-    let (status, edited) = ann.patch(&format!("{path}/{kept}"), edit).await;
+    let (status, edited) = ann.patch(&format!("{path}/{remaining}"), edit).await;
     assert_eq!((status.as_u16(), &edited["message"]), (200, &json!("hello")));
-    let (status, _) = ann.delete(&format!("{path}/{gone}")).await;
+    let (status, _) = ann.delete(&format!("{path}/{deleted}")).await;
     assert_eq!(status.as_u16(), 204);
     let messages = ann.messages(room).await;
     let [message] = &messages[..] else { panic!("only the edited message is left: {messages:?}") };
-    assert_eq!((message.id, &*message.message), (kept, "hello"));
+    assert_eq!((message.id, &*message.message), (remaining, "hello"));
     assert!(message.edited_at.is_some(), "{message:?}");
     let rooms = ann.page(paths::ROOMS).await;
     assert_eq!(rooms.ids(), [room]);

@@ -34,7 +34,7 @@ async fn send(rest: &Rest, room: u64, text: &str, key: &str) -> (u16, Value) {
 async fn forget_keys(cluster: &mut Cluster, shard: Shard) {
     let jetstream: jetstream::Context = cluster.jetstream(BrokerUser::Persister).await;
     let last = log::state(&jetstream, shard).await.expect("a shard").last;
-    log::purge_below(&jetstream, shard, last + 1).await.expect("purged");
+    log::purge_below(&jetstream, shard, last + 1).await.expect("the stream is purged");
     cluster.nats.kill9();
     cluster.nats.restart();
     cluster.wait_until_ready().await;
@@ -61,21 +61,21 @@ async fn old_uuid_key_is_stored_once_after_the_broker_has_forgotten_it() {
     })
     .await;
     forget_keys(&mut cluster, shard).await;
-    let again = eventually("api stores again", || async {
+    let again = eventually("api stores messages again", || async {
         let (status, message) = send(&ann, room, "hello", &plain).await;
         (status == 201).then_some(message)
     })
     .await;
-    assert_ne!(again["id"], first[2]["id"], "a plain key is forgotten");
+    assert_ne!(again["id"], first[2]["id"], "a key that is no UUIDv7 is forgotten");
     assert_eq!(send(&ann, room, "hello", &key).await, (201, first[0].clone()));
     let (status, problem) = send(&ann, room, "another", &key).await;
     assert_eq!((status, &problem["code"]), (422, &json!("key_reused")));
-    // A key counts in its room, for its sender, alone.
+    // A key is valid for one sender in one room.
     for (rest, room) in [(&ann, other), (&bob, room)] {
         let (status, message) = send(rest, room, "hello", &key).await;
         assert!(status == 201 && message["created_at"] != first[0]["created_at"], "{message}");
     }
-    // What was stored under it is answered after an edit too, and before the key is indexed.
+    // A repeat is answered with the original message, even after an edit and before the key is indexed.
     let mut held = pool.begin().await.expect("a transaction");
     sqlx::query("LOCK TABLE message_key IN SHARE MODE").execute(&mut *held).await.expect("a lock");
     let late = aged(3_600, 3);
@@ -85,14 +85,14 @@ async fn old_uuid_key_is_stored_once_after_the_broker_has_forgotten_it() {
     let (status, edited) = ann.patch(&path, edit).await;
     assert_eq!(status, StatusCode::OK, "{edited}");
     assert_eq!(send(&ann, room, "helo", &late).await, (201, message));
-    held.rollback().await.expect("released");
+    held.rollback().await.expect("the lock is released");
     let metrics = cluster.api[0].metrics().await;
     for line in ["{outcome=\"found\"} 3", "{outcome=\"new\"} 4"] {
         assert!(metrics.contains(&format!("roomcast_old_keys_total{line}")), "{line} in {metrics}");
     }
     let offset = metrics.lines().find_map(|line| line.strip_prefix("roomcast_clock_offset_seconds "));
     let offset: f64 = offset.and_then(|value| value.parse().ok()).expect("the offset of the clock");
-    assert!(offset.abs() < 1.5, "one machine has one clock: {offset}");
+    assert!(offset.abs() < 1.5, "the clocks of one machine agree: {offset}");
 }
 
 #[tokio::test]
@@ -101,17 +101,17 @@ async fn old_uuid_key_is_refused_and_not_stored_while_it_cannot_be_looked_up() {
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("general").await;
     cluster.persister[0].kill9();
-    let said = ann.send_message(room, "not in Postgres").await;
+    let sent = ann.send_message(room, "not in Postgres").await;
     let (status, problem) = send(&ann, room, "hello", &aged(120, 1)).await;
     assert_eq!((status, &problem["code"]), (503, &json!("unavailable")), "{problem}");
     let jetstream = cluster.jetstream(BrokerUser::Persister).await;
     let shards = log::discover(&jetstream).await.expect("a log").shards;
     let subject = Channel::Room(RoomId(room)).log_subject(shards, EventName::ChatMessage, None);
     let last = log::last(&jetstream, &subject).await.expect("the log answers").expect("a message");
-    assert_eq!(last.seq, said, "nothing was stored after it");
+    assert_eq!(last.seq, sent, "the refused message is not stored");
     cluster.persister[0].restart();
     let key = aged(120, 2);
-    let id = eventually("it is taken again", || async {
+    let id = eventually("the message is accepted again", || async {
         let (status, message) = send(&ann, room, "hello", &key).await;
         (status == 201).then(|| message["id"].clone())
     })
@@ -143,7 +143,7 @@ async fn key_is_indexed_while_an_older_persister_indexes_the_words() {
     assert!(cluster.persister[0].terminate().success());
     let mut older =
         PgConnection::connect(&cluster.database.url("roomcast_persister")).await.expect("a session");
-    // As an older persister writes them: the note says nothing of keys.
+    // Rows as an older persister writes them: `search_due` does not mention keys.
     let keys = [aged(120, 1), "plain".to_owned(), aged(120, 3)];
     sqlx::query(
         "INSERT INTO message (shard, room, id, author, body, client_id, created_at)
@@ -164,7 +164,7 @@ async fn key_is_indexed_while_an_older_persister_indexes_the_words() {
         .bind(&keys[..])
         .fetch_all(&mut older)
         .await
-        .expect("an answer");
+        .expect("the indexed ids");
         assert_eq!(found, expected);
     }
     let left: i64 =

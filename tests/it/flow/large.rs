@@ -27,7 +27,8 @@ async fn pages(rest: &Rest, path: &str, cursor: &str) -> (Vec<u64>, usize) {
     let (mut all, mut count) = (Vec::new(), 0);
     let mut next = if cursor == "changed_after" { "&changed_after=0".to_owned() } else { String::new() };
     loop {
-        let answer = rest.request(Method::GET, &format!("{path}{next}")).send().await.expect("an answer");
+        let answer =
+            rest.request(Method::GET, &format!("{path}{next}")).send().await.expect("the node answers");
         let body = answer.bytes().await.expect("a body");
         assert!(body.len() <= HTTP_MAX_BYTES, "{path}: {} bytes", body.len());
         let page: Page = serde_json::from_slice(&body).expect("a page");
@@ -81,7 +82,7 @@ async fn pages_of_longest_texts_miss_nothing_in_history_changes_and_search() {
         let (found, count) = pages(&ann, &path, "changed_after").await;
         assert!((count > 1) == is_escaped && found == sent, "{count} pages of changes");
         let path = paths::search(format!("q=word&room={room}&limit=200"));
-        let (mut found, count) = eventually("all is indexed", || async {
+        let (mut found, count) = eventually("all messages are indexed", || async {
             let found = pages(&ann, &path, "cursor").await;
             (found.0.len() == sent.len()).then_some(found)
         })
@@ -100,7 +101,7 @@ async fn read_pipelined_answers_late(cluster: &Cluster, other: &mut Socket, room
     let mut slow = cluster.socket(0, "ann").await;
     let frame = json!({ "action": "history", "room_pk": room, "limit": 200, "request_id": 1 }).to_string();
     for _ in 0..PIPELINED {
-        slow.send_text(&frame).await.expect("open");
+        slow.send_text(&frame).await.expect("the socket is open");
     }
     for _ in 0..PIPELINED {
         other.act_ok("history", json!({ "room_pk": room, "limit": 200 })).await;
@@ -175,7 +176,7 @@ async fn first_join_counts_all_participants_beyond_one_reply() {
          SELECT $1, $2, lpad(n::text, 64, 'x'), 1 + n % 2, 1, true FROM generate_series(1, $3) n",
     )
     .bind(cluster.shard_of(room).await.number())
-    .bind(i64::try_from(room).expect("small"))
+    .bind(i64::try_from(room).expect("a small number"))
     .bind(count)
     .execute(&pool)
     .await

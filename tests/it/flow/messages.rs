@@ -1,4 +1,4 @@
-//! Tests the way of a message: sent by any node, seen on all, once and in one order.
+//! Tests messages from the sender to Postgres: pushed by every node, once and in one order.
 
 use reqwest::StatusCode;
 use serde_json::json;
@@ -43,7 +43,7 @@ async fn new_public_room_is_pushed_on_system() {
     assert_eq!(status, StatusCode::CREATED);
     let room = ann.create_room("general").await;
     let push = socket.push().await;
-    assert_eq!(push.event, "chatroom", "the private room is nobody's news: {push}");
+    assert_eq!(push.event, "chatroom", "a private room is not pushed on system: {push}");
     assert_eq!(push.data["request_type"], "chatroom");
     assert_eq!(push.data_u64("id"), room);
     assert_eq!(push.data["name"], "general");
@@ -150,10 +150,10 @@ async fn repeated_client_id_over_a_socket_is_the_same_message() {
     assert_eq!(socket.act_ok("create_message", frame("hello")).await["id"], first["id"]);
     let answer = socket.act("create_message", frame("other")).await;
     assert_eq!(answer.refusal(), (422, "This client_id was used before, with another text."));
-    // From another socket too: the name is the person's, not the connection's.
+    // A client_id belongs to the person, not to the connection.
     let mut other = cluster.socket(0, "ann").await;
     assert_eq!(other.act_ok("create_message", frame("hello")).await["id"], first["id"]);
-    // Each is pushed once: the socket fails the test where an id comes again.
+    // Each message is pushed once: the socket fails the test where an id repeats.
     socket.send_message("next").await;
     for text in ["hello", "next"] {
         let push = socket.event("chat-message").await;
@@ -167,10 +167,10 @@ async fn frames_of_a_socket_are_stored_in_the_order_sent() {
     let room = cluster.rest(0, "ann").create_room("general").await;
     let mut socket = cluster.socket(0, "bob").await;
     socket.join_room(room).await;
-    // None waits for the answer to the one before, and two nodes answer.
+    // The frames are pipelined, and two api nodes answer them.
     for n in 0..100 {
         let frame = json!({ "action": "create_message", "msg_text": n.to_string(), "request_id": "same" });
-        socket.send_text(&frame.to_string()).await.expect("open");
+        socket.send_text(&frame.to_string()).await.expect("the socket is open");
     }
     for n in 0..100 {
         let push = socket.event("chat-message").await;
@@ -188,7 +188,7 @@ async fn message_is_edited_while_only_the_log_or_only_postgres_has_it() {
     ann.edit_message(room, id, "two").await;
     cluster.persister[0].restart();
     let text = async |expected: &str| {
-        eventually("the edit has landed", || async {
+        eventually("the edit is in Postgres", || async {
             let messages = ann.try_messages(room).await?;
             (messages.first()?.message == expected).then_some(())
         })
@@ -197,7 +197,7 @@ async fn message_is_edited_while_only_the_log_or_only_postgres_has_it() {
     text("two").await;
     log::purge_below(&cluster.jetstream(BrokerUser::Persister).await, cluster.shard_of(room).await, id + 2)
         .await
-        .expect("gone");
+        .expect("the stream is purged");
     ann.edit_message(room, id, "three").await;
     text("three").await;
 }

@@ -79,7 +79,7 @@ async fn metrics_of_every_node_show_a_conversation() {
     .await;
     let metrics = cluster.fanout[0].metrics().await;
     assert!(metrics.contains("# HELP roomcast_sockets_open Sockets open now."), "{metrics}");
-    // What is open is counted down again.
+    // Gauges of open sockets go down again.
     drop(socket);
     has(
         &cluster.fanout[0],

@@ -8,7 +8,7 @@ use tests::{
     eventually,
 };
 
-async fn until_in(rest: &Rest, room: u64, people: Value) {
+async fn wait_until_in(rest: &Rest, room: u64, people: Value) {
     eventually(&format!("{people} are in the room"), || async {
         let (status, shown) = rest.get(&paths::room(room)).await;
         assert_eq!(status.as_u16(), 200, "{shown}");
@@ -24,20 +24,20 @@ async fn room_shows_who_joined_until_they_leave() {
     let room = ann.create_room("general").await;
     let join = json!({ "room_pk": room });
     let (mut one, mut two) = (cluster.socket(0, "ann").await, cluster.socket(1, "bob").await);
-    // To follow is not to be in the room.
+    // Following a room does not make a person a participant.
     two.subscribe_room(room).await;
     one.act_ok("join_room", join.clone()).await;
-    until_in(&ann, room, json!(["ann"])).await;
+    wait_until_in(&ann, room, json!(["ann"])).await;
     two.act_ok("join_room", join.clone()).await;
-    until_in(&ann, room, json!(["ann", "bob"])).await;
+    wait_until_in(&ann, room, json!(["ann", "bob"])).await;
 
     one.act_ok("leave_room", join.clone()).await;
-    until_in(&ann, room, json!(["bob"])).await;
+    wait_until_in(&ann, room, json!(["bob"])).await;
     let left = two.event("participant-leave").await;
     assert_eq!(left.data, json!({ "user": "ann", "room": room }));
-    // A socket that just ends leaves too, a little later.
+    // A closed socket leaves the room too, a little later.
     drop(two);
-    until_in(&ann, room, json!([])).await;
+    wait_until_in(&ann, room, json!([])).await;
 }
 
 #[tokio::test]
@@ -51,12 +51,12 @@ async fn person_on_two_nodes_is_in_until_the_last_leaves() {
     for socket in [&mut one, &mut two, &mut bob] {
         socket.act_ok("join_room", join.clone()).await;
     }
-    until_in(&ann, room, json!(["ann", "bob"])).await;
+    wait_until_in(&ann, room, json!(["ann", "bob"])).await;
     one.act_ok("leave_room", join.clone()).await;
     bob.act_ok("leave_room", join.clone()).await;
-    until_in(&ann, room, json!(["ann"])).await;
+    wait_until_in(&ann, room, json!(["ann"])).await;
     two.act_ok("leave_room", join).await;
-    until_in(&ann, room, json!([])).await;
+    wait_until_in(&ann, room, json!([])).await;
 }
 
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn participants_unknown_while_the_persister_lags_are_pushed_once_known() {
     let room = rest.create_room("general").await;
     let (mut ann, mut bob) = (cluster.socket(0, "ann").await, cluster.socket(1, "bob").await);
     ann.join_room(room).await;
-    until_in(&rest, room, json!(["ann"])).await;
+    wait_until_in(&rest, room, json!(["ann"])).await;
     cluster.persister[0].pause();
     ann.send_message_to(room, "Hello.").await;
     let answer = bob.act_ok("subscribe", json!({ "channel": format!("room-{room}") })).await;

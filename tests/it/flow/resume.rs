@@ -29,23 +29,23 @@ async fn missed_events_come_first_on_any_node_under_load() {
             ids
         }
     });
-    let mut seen = Vec::new();
-    // From one node to the other and back, in the middle of the stream, five times.
+    let mut received = Vec::new();
+    // Changes between the two nodes five times while messages arrive.
     for n in 0..5 {
         for _ in 0..20 {
             let push = socket.event("chat-message").await;
-            seen.push(push.id());
+            received.push(push.id());
         }
         drop(socket);
         socket = cluster.socket((n + 1) % 2, "bob").await;
-        at = socket.resume(&channel, *seen.last().expect("pushes before"), at.epoch).await;
+        at = socket.resume(&channel, *received.last().expect("pushes before"), at.epoch).await;
         assert!(at.recovered);
     }
     let sent = writer.await.expect("the writer ends");
-    while seen.len() < sent.len() {
-        seen.push(socket.event("chat-message").await.id());
+    while received.len() < sent.len() {
+        received.push(socket.event("chat-message").await.id());
     }
-    assert_eq!(seen, sent);
+    assert_eq!(received, sent);
 }
 
 #[tokio::test]
@@ -55,13 +55,13 @@ async fn channel_beyond_any_ring_is_read_from_the_log_once() {
     let room = ann.create_room("general").await;
     let channel = format!("room-{room}");
     let first = cluster.socket(0, "bob").await.subscribe(&channel).await;
-    // 9 MiB, where a ring holds 4.
+    // 9 MiB of messages; a ring holds 4 MiB.
     let text = "𝄞".repeat(16_384);
     let mut ids = Vec::new();
     for _ in 0..144 {
         ids.push(ann.send_message(room, &text).await);
     }
-    // Nobody there has heard any of it.
+    // The second node has received none of these messages.
     let replays = async || {
         let metrics = cluster.fanout[1].metrics().await;
         let lines = metrics.lines().filter(|line| line.starts_with("roomcast_replays_total"));
@@ -79,11 +79,11 @@ async fn channel_beyond_any_ring_is_read_from_the_log_once() {
     for since in [old, old, ids[0], ids[1]] {
         assert!(!resume(since).await);
     }
-    assert_eq!(replays().await, 1, "it is known by then");
-    assert!(resume(ids[ids.len() - 20]).await, "what a ring holds is served");
+    assert_eq!(replays().await, 1, "the node remembers that the resume is too old");
+    assert!(resume(ids[ids.len() - 20]).await, "events of the ring are served");
     let read = replays().await;
     assert!(resume(ids[ids.len() - 10]).await);
-    assert_eq!(replays().await, read, "from the ring");
+    assert_eq!(replays().await, read, "the ring serves the second resume");
 }
 
 #[tokio::test]
@@ -102,9 +102,9 @@ async fn channels_that_resume_at_once_are_each_read_once() {
         let followed = socket.subscribe(&channel).await;
         resumes.push(json!({ "channel": channel, "since": followed.id, "epoch": followed.epoch }));
     }
-    let said = stream::iter((0..ROOMS * EVENTS).map(|n| ann.send_message(rooms[n % ROOMS], "m")));
-    said.buffer_unordered(32).collect::<Vec<_>>().await;
-    // Two people on a node that has heard none of it.
+    let sent_ids = stream::iter((0..ROOMS * EVENTS).map(|n| ann.send_message(rooms[n % ROOMS], "m")));
+    sent_ids.buffer_unordered(32).collect::<Vec<_>>().await;
+    // Two people on a node that has received none of these messages.
     let sockets = stream::iter(["bob", "eve"]).then(|user| cluster.socket(1, user)).collect::<Vec<_>>().await;
     let resumed = sockets.into_iter().map(async |mut socket| {
         for (n, resume) in resumes.iter().enumerate() {
@@ -152,29 +152,32 @@ async fn resume_is_not_recovered_where_events_are_trimmed_during_the_replay() {
     for round in 0_u64..6 {
         let room = ann.create_room("general").await;
         let ann = &ann;
-        let said: Vec<u64> = stream::iter(0..COUNT)
+        let sent_ids: Vec<u64> = stream::iter(0..COUNT)
             .map(|n| async move { ann.send_message(room, &n.to_string()).await })
             .buffer_unordered(32)
             .collect()
             .await;
-        let (first, last) = (*said.iter().min().expect("some"), *said.iter().max().expect("some"));
-        // A history without a cursor shows all of it: Postgres has it.
+        let (first, last) = (
+            *sent_ids.iter().min().expect("at least one message"),
+            *sent_ids.iter().max().expect("at least one message"),
+        );
+        // A read of the history waits until Postgres has all messages.
         ann.get(&paths::messages(room)).await;
         let (jetstream, shard) =
             (cluster.jetstream(BrokerUser::Persister).await, cluster.shard_of(room).await);
         let mut socket = cluster.socket(1, "bob").await;
-        // Earlier and earlier in the course of the replay.
+        // In each round the log is trimmed earlier during the replay.
         let trimming = async {
             tokio::time::sleep(Duration::from_millis(20 - 4 * round)).await;
-            log::purge_below(&jetstream, shard, last).await.expect("purged");
+            log::purge_below(&jetstream, shard, last).await.expect("the stream is purged");
         };
         let channel = json!({ "channel": format!("room-{room}"), "since": first });
         let (answer, ()) = tokio::join!(socket.act_ok("subscribe", channel), trimming);
         let missed = socket.pushes_until_pong().await;
         if answer["recovered"] == true {
-            assert_eq!(missed.len(), COUNT - 1, "all of it, or a clear word");
+            assert_eq!(missed.len(), COUNT - 1, "a recovered resume pushes every missed event");
         } else {
-            assert!(missed.is_empty(), "never a part");
+            assert!(missed.is_empty(), "a resume that is not recovered pushes no missed event");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Compares every body and every frame of each dialect with files: a changed field is seen here.
+//! Compares every body and every frame of each dialect with files: a changed field fails a test.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use tests::{
 
 /// Plays `golden/<dialect>.txt` and compares its answers.
 async fn assert_answers_as_recorded(dialect: &str) {
-    // In one shard, no two events share a number.
+    // One shard, so that no two events have the same id.
     let cluster = Cluster::start_with(Size::default(), Database::shared(), &[("ROOMCAST_SHARDS", "1")]).await;
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("it/golden/{dialect}.txt"));
     golden::compare(&file, &cluster).await;

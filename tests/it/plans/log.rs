@@ -13,7 +13,7 @@ pub(super) struct Statement {
     pub(super) rows: f64,
     /// Duration of the longest run, in milliseconds.
     pub(super) milliseconds: f64,
-    /// What no plan may have: a table read from its beginning to its end, or an index without its first columns.
+    /// Faults of the plan: a sequential scan of a large table, or an index scan without the index's first columns.
     pub(super) faults: Vec<String>,
     /// Plan of the run that read most.
     pub(super) plan: Value,
@@ -68,7 +68,7 @@ pub(super) fn statements(
     found
 }
 
-/// Sums up what a plan read.
+/// Sums up the rows that a plan read.
 struct Read<'a> {
     large: &'a [&'a str],
     indexes: &'a HashMap<String, Vec<String>>,
@@ -92,7 +92,7 @@ impl Read<'_> {
         }
         let condition = text("Index Cond");
         if let Some(columns) = self.indexes.get(index).filter(|_| !condition.is_empty()) {
-            // An expression stands in a condition with its own brackets, or without.
+            // A condition contains an expression with or without its own brackets.
             let bare = |column: &str| {
                 column.split(" COLLATE").next().map_or("", |it| it.trim_matches(['(', ')'])).to_owned()
             };

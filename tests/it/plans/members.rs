@@ -32,7 +32,7 @@ async fn add_crowd(pool: &PgPool, of: &str, shard: i16, id: u64) {
 }
 
 async fn send(rest: &Rest, method: Method, path: &str, body: Value) -> StatusCode {
-    rest.send(method, path, &body).await.expect("an answer").0
+    rest.send(method, path, &body).await.expect("the node answers").0
 }
 
 /// Renames a room and removes a member while other members read the room.
@@ -57,7 +57,7 @@ async fn change(cluster: &Cluster, room: u64, members: &str) {
         assert_eq!(send(&ann, way, &member, Value::Null).await, StatusCode::NO_CONTENT);
         let expected = if is_out { StatusCode::NOT_FOUND } else { StatusCode::OK };
         assert_eq!(one.get(&path).await.0, expected, "crowd-7 is out: {is_out}");
-        assert_eq!(other.get(&path).await.0, StatusCode::OK, "the event does not concern them");
+        assert_eq!(other.get(&path).await.0, StatusCode::OK, "other members keep access");
     }
     let mut next = String::new();
     for first in ["crowd-1", "crowd-10041", "crowd-10086"] {
@@ -73,14 +73,14 @@ async fn change_of_a_room_of_many_members_reads_a_bounded_number_of_rows() {
     let database = server.database();
     let pool = database.pool().await;
     sqlx::raw_sql("ALTER SYSTEM SET log_line_prefix = '%a|'").execute(&pool).await.expect("a setting");
-    sqlx::raw_sql("SELECT pg_reload_conf()").execute(&pool).await.expect("read");
+    sqlx::raw_sql("SELECT pg_reload_conf()").execute(&pool).await.expect("the setting is read");
     explain_all(&pool, &database, "auto").await;
     let cluster = Cluster::start_with(Size::default(), database, &[]).await;
     let ann = cluster.rest(0, "ann");
     let private = ann.create_private_room(&[]).await;
     let team = ann.create_team("crew", &[]).await;
     let deck = ann.create_team_room("deck", team).await;
-    let team_shard = Channel::Team(TeamId(team)).shard(ShardCount::new(8).expect("8"));
+    let team_shard = Channel::Team(TeamId(team)).shard(ShardCount::new(8).expect("8 shards are valid"));
     add_crowd(&pool, "room", cluster.shard_of(private).await.number(), private).await;
     add_crowd(&pool, "team", team_shard.number(), team).await;
     sqlx::raw_sql("ANALYZE").execute(&pool).await.expect("statistics");
@@ -89,7 +89,7 @@ async fn change_of_a_room_of_many_members_reads_a_bounded_number_of_rows() {
     change(&cluster, private, &paths::members(private)).await;
     change(&cluster, deck, &paths::team_members(team)).await;
 
-    // The other tables are small: how they are read is judged elsewhere.
+    // The other tables are small here; the other tests of plans check how they are read.
     let statements = log::statements(&server.log()[before..], &[], &HashMap::new());
     let of_api = statements.iter().filter(|((program, _), _)| program == "roomcast-api");
     let mut of_members = 0;

@@ -57,9 +57,9 @@ fn rooms() -> u64 {
     std::env::var("ROOMCAST_TEST_PLANS_ROOMS").map_or(40_000, |rooms| rooms.parse().expect("a number"))
 }
 
-/// Fills the tables while the persister is stopped. It continues after the generated rows.
+/// Fills the tables while the persister is stopped. The persister continues after the generated rows.
 async fn generate(pool: &PgPool) {
-    let shards = ShardCount::new(8).expect("8");
+    let shards = ShardCount::new(8).expect("8 shards are valid");
     let ann: UserId = "ann".parse().expect("an id");
     let sql = include_str!("generate.sql")
         .replace("$ROOMS", &rooms().to_string())
@@ -139,7 +139,7 @@ async fn statements_read_bounded_rows_with_and_without_statistics() {
         let sql = format!("ALTER SYSTEM SET {setting}");
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&pool).await.expect("a setting");
     }
-    sqlx::raw_sql("SELECT pg_reload_conf()").execute(&pool).await.expect("read");
+    sqlx::raw_sql("SELECT pg_reload_conf()").execute(&pool).await.expect("the setting is read");
     let mut cluster = Cluster::start_with(Size::default(), database.clone(), &[]).await;
     stop(&mut cluster.fanout);
     stop(&mut cluster.api);
@@ -160,7 +160,7 @@ async fn statements_read_bounded_rows_with_and_without_statistics() {
         if has_statistics {
             sqlx::raw_sql("ANALYZE").execute(&pool).await.expect("statistics");
         }
-        // The log goes on behind the rows in a new epoch, which the others must not see begin.
+        // The log continues after the generated rows in a new epoch; the other services must start after that.
         cluster.persister[0].restart();
         cluster.wait_until_led().await;
         for node in cluster.api.iter_mut().chain(&mut cluster.fanout) {

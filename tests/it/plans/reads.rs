@@ -17,7 +17,7 @@ pub(super) const ASKED: [(&str, &str); 3] = [
     ("roomcast-api", "SELECT r.id FROM ( (SELECT p.room FROM participant"),
 ];
 
-async fn must(rest: &Rest, path: &str) -> Value {
+async fn read_ok(rest: &Rest, path: &str) -> Value {
     let (status, answer) = rest.get(path).await;
     assert!(status.is_success(), "{path}: {status} {answer}");
     answer
@@ -27,7 +27,7 @@ async fn must(rest: &Rest, path: &str) -> Value {
 async fn pages(rest: &Rest, path: &str, parameter: &str, most: usize) -> usize {
     let mut address = path.to_owned();
     for page in 0..most {
-        let answer = must(rest, &address).await;
+        let answer = read_ok(rest, &address).await;
         let next = match &answer["next"] {
             Value::String(next) => next.clone(),
             _ => return page + 1,
@@ -42,13 +42,13 @@ fn keys(list: &Value, key: &str) -> Vec<Value> {
     list.as_array().expect("a list").iter().map(|entry| entry[key].clone()).collect()
 }
 
-/// Reads a whole list and checks that each entry comes once. Entries made meanwhile may be among them.
-async fn walk(rest: &Rest, path: &str, entries: impl Fn(&Value) -> Vec<Value>, least: u64) {
+/// Reads a whole list and checks that no entry is listed twice. Entries created meanwhile may be among them.
+async fn read_whole_list(rest: &Rest, path: &str, entries: impl Fn(&Value) -> Vec<Value>, least: u64) {
     let (mut seen, mut next) = (HashSet::new(), String::new());
     loop {
-        let page = must(rest, &format!("{path}{next}")).await;
+        let page = read_ok(rest, &format!("{path}{next}")).await;
         for entry in entries(&page) {
-            assert!(seen.insert(entry.to_string()), "{path}: {entry} comes twice");
+            assert!(seen.insert(entry.to_string()), "{path} lists {entry} twice");
         }
         let Some(cursor) = page["next"].as_str() else { break };
         next = format!("{}cursor={cursor}", if path.contains('?') { '&' } else { '?' });
@@ -72,25 +72,26 @@ pub(super) async fn ask_everything(cluster: &Cluster, admin: &str) {
         for path in
             ["", "/messages", "/messages?after=10", "/messages?changed_after=10", "/members", "/participants"]
         {
-            must(&admin, &format!("{}{path}", paths::room(room))).await;
+            read_ok(&admin, &format!("{}{path}", paths::room(room))).await;
         }
     }
-    must(&ann, &paths::room(6)).await;
-    must(&ann, &paths::search("q=word17")).await;
-    must(&ann, &paths::search("q=word17&room=2")).await;
-    must(&ann, &paths::team(1)).await;
+    read_ok(&ann, &paths::room(6)).await;
+    read_ok(&ann, &paths::search("q=word17")).await;
+    read_ok(&ann, &paths::search("q=word17&room=2")).await;
+    read_ok(&ann, &paths::team(1)).await;
     pages(&ann, &paths::team_members(1), "cursor", 2).await;
     pages(&ann, paths::INVITATIONS, "cursor", 2).await;
-    must(&ann, &paths::user("crowd-2")).await;
-    must(&ann, &paths::presence("crowd-2")).await;
-    must(&ann, &paths::presence("ann")).await;
+    read_ok(&ann, &paths::user("crowd-2")).await;
+    read_ok(&ann, &paths::presence("crowd-2")).await;
+    read_ok(&ann, &paths::presence("ann")).await;
     for page in ["", "?page=2", "?page=last"] {
-        must(&ann, &format!("/api/chat/films/{page}")).await;
+        read_ok(&ann, &format!("/api/chat/films/{page}")).await;
     }
     let desk = "/api/v2/room-list/?org_id=org&product_name=product";
-    let rooms = must(&agent, desk).await;
-    walk(&agent, desk, |page| keys(&page["rooms"], "_id"), crate::plans::rooms() / 10 * 9 / 10).await;
-    walk(
+    let rooms = read_ok(&agent, desk).await;
+    read_whole_list(&agent, desk, |page| keys(&page["rooms"], "_id"), crate::plans::rooms() / 10 * 9 / 10)
+        .await;
+    read_whole_list(
         &ann,
         "/room/list",
         |page| page["room_ids"].as_array().expect("ids").clone(),
@@ -99,7 +100,7 @@ pub(super) async fn ask_everything(cluster: &Cluster, admin: &str) {
     .await;
     let key = rooms["rooms"][0]["_id"].as_str().expect("a key");
     for kind in ["get_messages", "get_room_by_id"] {
-        must(&agent, &format!("/api/v2/room-service/?type={kind}&room_id={key}")).await;
+        read_ok(&agent, &format!("/api/v2/room-service/?type={kind}&room_id={key}")).await;
     }
 
     let mut socket = cluster.socket(0, "ann").await;
@@ -108,7 +109,7 @@ pub(super) async fn ask_everything(cluster: &Cluster, admin: &str) {
     socket.subscribe("team-1").await;
     socket.act_ok("history", json!({ "room_pk": 2 })).await;
     socket.join_room(6).await;
-    // Whether the two share a room is looked for whatever is answered.
+    // The query for a shared room runs whatever the answer is.
     socket.act("signal", json!({ "user": "right-6", "data": {} })).await;
     socket.act("signal", json!({ "user": "crowd-2", "data": {} })).await;
     for (claims, path) in [
@@ -119,6 +120,6 @@ pub(super) async fn ask_everything(cluster: &Cluster, admin: &str) {
         let mut socket = Socket::open_at(&address, path, &sign(&claims)).await.expect("a socket");
         socket.act_ok("list", json!({ "limit": 100 })).await;
     }
-    let (status, _) = ann.send(Method::GET, "/room/select/6", &Value::Null).await.expect("an answer");
+    let (status, _) = ann.send(Method::GET, "/room/select/6", &Value::Null).await.expect("the node answers");
     assert!(status.is_success());
 }

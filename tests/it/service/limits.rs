@@ -68,7 +68,7 @@ async fn bodies_addresses_and_methods_have_bounds() {
         (ann.request(Method::DELETE, paths::ROOMS), 405, "method_not_allowed"),
     ];
     for (request, status, code) in cases {
-        let answer = request.send().await.expect("an answer");
+        let answer = request.send().await.expect("the node answers");
         assert_eq!(answer.status().as_u16(), status);
         assert_eq!(answer.headers()["content-type"], "application/problem+json");
         assert!(answer.headers().contains_key("x-request-id"));
@@ -101,15 +101,15 @@ async fn socket_survives_malformed_frames() {
             Value::Null,
         ),
     ] {
-        socket.send_text(text).await.expect("open");
-        let answer = socket.next().await.expect("open");
+        socket.send_text(text).await.expect("the socket is open");
+        let answer = socket.next().await.expect("the socket is open");
         assert_eq!(answer["response_status"], status, "{text}: {answer}");
         assert_eq!(answer["errors"], json!([error]), "{text}");
         assert_eq!((&answer["data"], &answer["request_id"]), (&Value::Null, &id), "{text}");
     }
     assert_eq!(socket.act_ok("ping", json!({})).await, json!({}));
-    socket.send_text(&"x".repeat((256 << 10) + 1)).await.expect("open");
-    let closed = socket.next().await.expect_err("too big").to_string();
+    socket.send_text(&"x".repeat((256 << 10) + 1)).await.expect("the socket is open");
+    let closed = socket.next().await.expect_err("the socket is closed").to_string();
     assert!(closed.contains("closed 1009"), "{closed}");
 }
 
@@ -120,17 +120,18 @@ async fn longest_text_arrives_in_every_encoding() {
     let room = ann.create_room("general").await;
     let mut socket = cluster.socket(0, "bob").await;
     socket.join_room(room).await;
-    // A letter of four bytes, as JSON's longest escape: twelve bytes each.
+    // A character of four bytes; its JSON escape has twelve bytes.
     let (text, escaped) = ("𝄞".repeat(16_384), r"\ud834\udd1e".repeat(16_384));
     socket
         .send_text(&format!(r#"{{"action":"create_message","msg_text":"{escaped}","request_id":1}}"#))
         .await
-        .expect("open");
+        .expect("the socket is open");
     let push = socket.event("chat-message").await;
     assert!(push.message() == text, "the pushed text is the sent one");
     let request = ann.request(Method::POST, &paths::messages(room));
     let request = request.header("content-type", "application/json");
-    let answer = request.body(format!(r#"{{"message":"{escaped}"}}"#)).send().await.expect("an answer");
+    let answer =
+        request.body(format!(r#"{{"message":"{escaped}"}}"#)).send().await.expect("the node answers");
     assert_eq!(answer.status().as_u16(), 201);
     let messages = ann.messages(room).await;
     assert!(messages.iter().all(|message| message.message == text), "both messages have the text unchanged");

@@ -48,7 +48,7 @@ async fn socket_from_another_origin_is_refused_before_its_token_is_read() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let request = ann.request(reqwest::Method::GET, paths::ROOMS).header("origin", "https://evil.example");
-    assert_eq!(request.send().await.expect("an answer").status(), StatusCode::FORBIDDEN);
+    assert_eq!(request.send().await.expect("the node answers").status(), StatusCode::FORBIDDEN);
     let socket = Rest::new(&cluster.fanout[0].address(), &sign(&json!({ "user_id": 7 })));
     let request = socket
         .request(reqwest::Method::GET, "/ws/")
@@ -57,7 +57,7 @@ async fn socket_from_another_origin_is_refused_before_its_token_is_read() {
         .header("upgrade", "websocket")
         .header("sec-websocket-version", "13")
         .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
-    assert_eq!(request.send().await.expect("an answer").status(), StatusCode::FORBIDDEN);
+    assert_eq!(request.send().await.expect("the node answers").status(), StatusCode::FORBIDDEN);
 }
 
 #[tokio::test]
@@ -65,21 +65,21 @@ async fn older_token_does_not_restore_an_older_name() {
     let cluster = Cluster::start(Size { api: 2, fanout: 2, ..Size::default() }).await;
     let token = |iat: i64, name: &str| sign(&json!({ "user_id": "bob", "iat": iat, "username": name }));
     let (older, newer) = (token(1_700_000_000, "Robert"), token(1_700_000_060, "Bob"));
-    // Both count, and two devices use them by turns.
+    // Both tokens are valid, and two devices use them in turn.
     for n in 0..6 {
         let token = if n % 2 == 0 { &newer } else { &older };
-        Socket::open(&cluster.fanout[n % 2].address(), token).await.expect("it opens");
+        Socket::open(&cluster.fanout[n % 2].address(), token).await.expect("the socket opens");
     }
     let pool = cluster.database.pool().await;
     let sql = "SELECT profile->>'username' FROM person WHERE user_id = 'bob'";
-    let name: String = tests::eventually("the profile has landed", || async {
-        sqlx::query_scalar(sql).fetch_optional(&pool).await.expect("a superuser may")
+    let name: String = tests::eventually("the profile is in Postgres", || async {
+        sqlx::query_scalar(sql).fetch_optional(&pool).await.expect("the update succeeds")
     })
     .await;
     assert_eq!(name, "Bob");
-    let stored: i64 = tests::eventually("all has landed", || async {
+    let stored: i64 = tests::eventually("Postgres has all events", || async {
         let sql = "SELECT issued_at FROM person WHERE user_id = 'bob'";
-        sqlx::query_scalar(sql).fetch_optional(&pool).await.expect("a superuser may")
+        sqlx::query_scalar(sql).fetch_optional(&pool).await.expect("the update succeeds")
     })
     .await;
     assert_eq!(stored, 1_700_000_060);
@@ -93,7 +93,7 @@ async fn socket_ends_in_the_fraction_of_a_second_that_its_token_names() {
     let token = sign(&json!({ "user_id": "bob", "exp": exp }));
     let (status, _) = Rest::new(&cluster.api[0].address(), &token).get(paths::ROOMS).await;
     assert_eq!(status, StatusCode::OK);
-    let mut socket = Socket::open(&cluster.fanout[0].address(), &token).await.expect("it opens");
+    let mut socket = Socket::open(&cluster.fanout[0].address(), &token).await.expect("the socket opens");
     let closed = loop {
         match socket.next().await {
             Ok(_) => {}
@@ -101,7 +101,7 @@ async fn socket_ends_in_the_fraction_of_a_second_that_its_token_names() {
         }
     };
     assert!(closed.contains("closed 4001"), "{closed}");
-    assert!(Timestamp::now().unix_ms() >= expires_ms, "it was closed before its time");
+    assert!(Timestamp::now().unix_ms() >= expires_ms, "the connection stays open until the timeout");
     let (status, problem) = Rest::new(&cluster.api[0].address(), &token).get(paths::ROOMS).await;
     assert_eq!((status, &problem["detail"]), (StatusCode::UNAUTHORIZED, &json!("Token is expired")));
 }
@@ -123,10 +123,10 @@ async fn person_id_means_the_same_in_token_body_path_and_channel() {
         let room = tests::native::id(&room);
         let token = sign(&json!({ "user_id": id }));
         let rest = Rest::new(&cluster.api[0].address(), &token);
-        let said = rest.send_message(room, "hi").await;
+        let sent = rest.send_message(room, "hi").await;
         let message = &ann.messages(room).await[0];
-        assert_eq!((message.id, &message.user), (said, &text));
-        let mut socket = Socket::open(&cluster.fanout[0].address(), &token).await.expect("it opens");
+        assert_eq!((message.id, &message.user), (sent, &text));
+        let mut socket = Socket::open(&cluster.fanout[0].address(), &token).await.expect("the socket opens");
         socket.subscribe(&format!("user-{text}")).await;
         let member = paths::member(room, path);
         assert_eq!(rest.get(&paths::user(path)).await.1["id"], text);

@@ -41,8 +41,8 @@ fn programs() -> &'static Path {
         if folder.ends_with("release") {
             build.arg("--release");
         }
-        // Cargo sets these for this test. Build scripts would take them for a change, and cargo would
-        // rebuild half of the dependencies each time.
+        // Cargo sets these variables for this test. Build scripts depend on them, so cargo would rebuild half of the
+        // dependencies each time.
         for (name, _) in std::env::vars_os() {
             let own = ["CARGO_PKG_", "CARGO_MANIFEST_"];
             if own.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {

@@ -8,7 +8,7 @@ use tests::{
     eventually,
 };
 
-use super::{add, claims, get, person, say};
+use super::{add, claims, get, person, send};
 
 #[tokio::test]
 async fn person_with_an_open_socket_is_online() {
@@ -35,9 +35,9 @@ async fn person_with_an_open_socket_is_online() {
 }
 
 /// Channel and data of the next `event` on a socket that follows no channel.
-async fn heard(socket: &mut Socket, event: &str) -> (String, Value) {
+async fn unstored_push(socket: &mut Socket, event: &str) -> (String, Value) {
     let push = socket.event(event).await;
-    assert!(!push.has_id(), "it is not stored there: {push}");
+    assert!(!push.has_id(), "the push is not stored: {push}");
     (push.channel, push.data)
 }
 
@@ -49,14 +49,14 @@ async fn camera_state_is_pushed_to_contacts_only_and_shown_in_lists() {
     let mut own = cluster.socket(0, "7").await;
     own.subscribe("user-7").await;
     let mut contact = [cluster.socket(0, "8").await, cluster.socket(1, "8").await];
-    // Who follows their own channel hears it once too.
+    // A socket that follows its own channel gets the push once too.
     contact[1].subscribe("user-8").await;
     let mut stranger = cluster.socket(1, "9").await;
     for (path, is_on) in [("/webrtc/cameraOn", true), ("/webrtc/cameraOff", false)] {
         get(&ann, path).await;
         let data = json!({ "user": "7", "is_camera": is_on });
         for socket in &mut contact {
-            assert_eq!(heard(socket, "camera").await, ("user-8".to_owned(), data.clone()));
+            assert_eq!(unstored_push(socket, "camera").await, ("user-8".to_owned(), data.clone()));
             let rest = socket.pushes_until_pong().await;
             assert!(rest.iter().all(|push| push.event != "camera"), "{rest:?}");
         }
@@ -64,7 +64,7 @@ async fn camera_state_is_pushed_to_contacts_only_and_shown_in_lists() {
         assert!(stored.has_id(), "{stored}");
         assert_eq!((&*stored.channel, &stored.data), ("user-7", &data));
         assert_eq!(get(&bob, "/room/list").await["contact_users"]["7"]["is_camera"], is_on);
-        assert_eq!(get(&bob, &paths::user(7)).await["is_camera"], is_on, "natively too");
+        assert_eq!(get(&bob, &paths::user(7)).await["is_camera"], is_on, "the native dialect shows it too");
     }
     assert!(stranger.pushes_until_pong().await.iter().all(|push| push.event != "camera"));
 }
@@ -82,7 +82,7 @@ async fn profile_change_is_pushed_to_contacts_without_email_and_account() {
         "user": "7", "issued_at": 1_700_000_001, "username": "Ann", "gender": "male", "language": "en",
         "main_photo": "7.jpg",
     });
-    assert_eq!(heard(&mut contact, "profile").await, ("user-8".to_owned(), expected));
+    assert_eq!(unstored_push(&mut contact, "profile").await, ("user-8".to_owned(), expected));
     let described = &get(&person(&cluster, 0, 8), "/room/list").await["contact_users"]["7"];
     assert_eq!((&described["username"], &described["email"]), (&json!("Ann"), &Value::Null));
 }
@@ -91,7 +91,7 @@ async fn profile_change_is_pushed_to_contacts_without_email_and_account() {
 async fn email_and_account_of_a_contact_are_shown_once_both_have_written() {
     let cluster = Cluster::start(Size::default()).await;
     let [eve, victim] = [7, 8].map(|user| person(&cluster, 0, user));
-    // Their tokens have described both.
+    // Both tokens contain a profile.
     get(&victim, "/room/list").await;
     let room = add(&eve, 7, 8).await;
     let of = async |reader: &Rest, other: &str| {
@@ -107,14 +107,14 @@ async fn email_and_account_of_a_contact_are_shown_once_both_have_written() {
     };
     let hidden = (Value::Null, Value::Null);
     let open = |user: u64| (json!(format!("man{user}@gmail.com")), json!("0"));
-    assert_eq!(of(&eve, "8").await, hidden, "a room is made by one alone");
-    say(&eve, room, "hello?").await;
-    say(&eve, room, "hello?").await;
+    assert_eq!(of(&eve, "8").await, hidden, "a room that one person added reveals nothing");
+    send(&eve, room, "hello?").await;
+    send(&eve, room, "hello?").await;
     assert_eq!((of(&eve, "8").await, of(&victim, "7").await), (hidden.clone(), hidden.clone()));
-    say(&victim, room, "hello").await;
+    send(&victim, room, "hello").await;
     assert_eq!((of(&eve, "8").await, of(&victim, "7").await), (open(8), open(7)));
     get(&victim, &format!("/room/stop/{room}")).await;
-    say(&eve, room, "hello?").await;
+    send(&eve, room, "hello?").await;
     assert_eq!((of(&eve, "8").await, of(&victim, "7").await), (hidden.clone(), hidden));
 }
 
@@ -125,7 +125,7 @@ async fn call_is_set_up_between_two_people() {
     let (mut ann, mut bob) = (cluster.socket(0, "7").await, cluster.socket(0, "8").await);
     let offer = json!({ "user": "8", "data": { "sdp": "offer" } });
     let refused = ann.act("signal", offer).await;
-    assert_eq!(refused.status, 403, "the other has not been there: {refused}");
+    assert_eq!(refused.status, 403, "people who never shared a room may not signal: {refused}");
     for user in [7, 8] {
         get(&person(&cluster, 0, user), &format!("/room/select/{room}")).await;
     }

@@ -19,8 +19,9 @@ async fn examples_of_the_direct_page_are_answered_as_shown() {
     let page = include_str!("../../../../api/docs/direct.md");
     let cluster = Cluster::start(Size::default()).await;
     let rest = person(&cluster, 0, 7);
-    let _other = Socket::open(&cluster.fanout[0].address(), &sign(&claims(26))).await.expect("it opens");
-    eventually("the other one is online", || async {
+    let _other =
+        Socket::open(&cluster.fanout[0].address(), &sign(&claims(26))).await.expect("the socket opens");
+    eventually("the other person is online", || async {
         (get(&rest, &tests::paths::user(26)).await["is_online"] == true).then_some(())
     })
     .await;
@@ -35,7 +36,7 @@ async fn examples_of_the_direct_page_are_answered_as_shown() {
             let path = words.next().expect("a path");
             let body: Value =
                 words.next().map_or(Value::Null, |body| serde_json::from_str(body).expect("JSON"));
-            let (status, body) = rest.send(method, path, &body).await.expect("an answer");
+            let (status, body) = rest.send(method, path, &body).await.expect("the node answers");
             assert_eq!(status, StatusCode::OK, "{text}: {body}");
             if path == "/room/add" {
                 room = body["id"].to_string();

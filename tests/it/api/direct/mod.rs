@@ -52,7 +52,7 @@ async fn add(rest: &Rest, owner: u64, abonent: u64) -> u64 {
 }
 
 /// Sends a message; returns its id and the room of the answer.
-async fn say(rest: &Rest, room: u64, text: &str) -> (u64, Value) {
+async fn send(rest: &Rest, room: u64, text: &str) -> (u64, Value) {
     let room = post(rest, "/room/list", json!({ "room_id": room, "message": text })).await;
     let messages = room["messages"].as_object().expect("messages by their ids");
     let last = messages.values().max_by_key(|message| message["id"].as_u64()).expect("one");

@@ -9,7 +9,7 @@ use tests::{
     postgres::Database,
 };
 
-use super::{add, admin, get, person, say};
+use super::{add, admin, get, person, send};
 
 const FORBIDDEN: &str = "You do not have permission to perform this action.";
 
@@ -79,7 +79,7 @@ async fn direct_requests_that_are_malformed_or_forbidden_are_refused() {
         }
     }
     let list = get(&ann, send).await;
-    assert_eq!(list["rooms"][room.to_string()]["messages"], json!({}), "nothing of it is there");
+    assert_eq!(list["rooms"][room.to_string()]["messages"], json!({}), "no refused request stored anything");
     assert_eq!(list["room_ids"], json!([room]));
 }
 
@@ -98,11 +98,12 @@ async fn direct_addresses_methods_and_bodies_without_handler_are_refused() {
         (Method::GET, "/webrtc/cameraOff"),
     ] {
         let body = if method == Method::POST { json!({}) } else { Value::Null };
-        let (status, refusal) = nobody.send(method, path, &body).await.expect("an answer");
+        let (status, refusal) = nobody.send(method, path, &body).await.expect("the node answers");
         assert_eq!((status.as_u16(), super::keys(&refusal)), (401, vec!["detail"]), "{path}");
     }
-    let bare =
-        reqwest::get(format!("http://{}/room/list", cluster.api[0].address())).await.expect("an answer");
+    let bare = reqwest::get(format!("http://{}/room/list", cluster.api[0].address()))
+        .await
+        .expect("the node answers");
     assert_eq!(
         (bare.status().as_u16(), &bare.headers()["www-authenticate"]),
         (401, &"Bearer".parse().expect("a value"))
@@ -121,7 +122,8 @@ async fn direct_addresses_methods_and_bodies_without_handler_are_refused() {
         assert_eq!(ann.post(path, json!({})).await, refused(405, wrong));
     }
     let send = async |body: String| {
-        let answer = ann.request(Method::POST, "/room/list").body(body).send().await.expect("an answer");
+        let answer =
+            ann.request(Method::POST, "/room/list").body(body).send().await.expect("the node answers");
         (answer.status(), answer.json::<Value>().await.expect("JSON"))
     };
     for text in ["", "{", "\u{1}"] {
@@ -130,14 +132,14 @@ async fn direct_addresses_methods_and_bodies_without_handler_are_refused() {
     let large = json!({ "room_id": 1, "message": "x", "author": { "token": "x".repeat(256 << 10) } });
     assert_eq!(send(large.to_string()).await, refused(413, "The body must have at most 256 KiB."));
     let foreign = ann.request(Method::GET, "/room/list").header("origin", "https://elsewhere.example");
-    let answer = foreign.send().await.expect("an answer");
+    let answer = foreign.send().await.expect("the node answers");
     assert_eq!(answer.status(), StatusCode::FORBIDDEN);
     assert_eq!(
         answer.json::<Value>().await.expect("JSON"),
         json!({ "detail": "This origin is not allowed." })
     );
     let key = ann.request(Method::POST, "/room/add").header("idempotency-key", "x".repeat(129));
-    let answer = key.json(&json!({ "owner": 7, "abonent": 8 })).send().await.expect("an answer");
+    let answer = key.json(&json!({ "owner": 7, "abonent": 8 })).send().await.expect("the node answers");
     assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
 }
 
@@ -146,15 +148,15 @@ async fn head_request_changes_nothing() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (person(&cluster, 0, 7), person(&cluster, 0, 8));
     let (room, other) = (add(&ann, 7, 8).await, add(&ann, 7, 9).await);
-    say(&bob, room, "hi").await;
-    say(&ann, room, "hi").await;
+    send(&bob, room, "hi").await;
+    send(&ann, room, "hi").await;
     get(&ann, "/webrtc/cameraOn").await;
     let before = get(&ann, "/room/list").await;
     assert_eq!(
         (&before["current_room"], &before["rooms"][room.to_string()]["is_active"]),
         (&json!(other), &json!(true))
     );
-    let head = async |path: &str| ann.request(Method::HEAD, path).send().await.expect("an answer");
+    let head = async |path: &str| ann.request(Method::HEAD, path).send().await.expect("the node answers");
     for path in [format!("/room/select/{room}"), format!("/room/stop/{room}"), "/webrtc/cameraOff".to_owned()]
     {
         for path in [path.clone(), path + "/"] {
@@ -176,7 +178,7 @@ async fn closed_direct_room_refuses_messages() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = person(&cluster, 0, 7);
     let room = add(&ann, 7, 8).await;
-    say(&ann, room, "hi").await;
+    send(&ann, room, "hi").await;
     let path = paths::room(room);
     admin(&cluster).delete(&path).await;
     let closed = refused(409, "This room is closed.");
@@ -192,7 +194,7 @@ async fn direct_writes_are_rate_limited_by_any_method() {
     let cluster = Cluster::start_with(Size::default(), Database::shared(), &more).await;
     let ann = Rest::new(&cluster.api[0].address(), &sign(&json!({ "user_id": 7 })));
     let refusal = loop {
-        let answer = ann.request(Method::GET, "/webrtc/cameraOn").send().await.expect("an answer");
+        let answer = ann.request(Method::GET, "/webrtc/cameraOn").send().await.expect("the node answers");
         if answer.status() != StatusCode::OK {
             break answer;
         }

@@ -8,7 +8,7 @@ use tests::{
     postgres::Database,
 };
 
-use super::{MESSAGE, ROOM, ROOMS, add, admin, claims, get, keys, person, post, say};
+use super::{MESSAGE, ROOM, ROOMS, add, admin, claims, get, keys, person, post, send};
 
 /// Whether the value is a number with a fraction.
 fn is_seconds(value: &Value) -> bool {
@@ -53,7 +53,7 @@ async fn examples_of_the_direct_document_are_answered_in_their_shape() {
     let sent = post(&seven, "/room/list", send).await;
     assert_eq!(keys(&sent), ROOM);
     let messages = sent["messages"].as_object().expect("an object");
-    let (message_id, message) = messages.iter().next().expect("the new one");
+    let (message_id, message) = messages.iter().next().expect("the new message");
     assert_eq!(keys(message), MESSAGE);
     assert_eq!(*message_id, message["id"].to_string());
     assert!(message["id"].is_u64() && is_created(&message["created"]), "{message}");
@@ -61,13 +61,13 @@ async fn examples_of_the_direct_document_are_answered_in_their_shape() {
         !message["created"].as_str().expect("text").starts_with("2019"),
         "the client's clock counts for nothing"
     );
-    let said = (&message["message"], &message["author_id"], &message["is_readed"]);
-    assert_eq!(said, (&json!("vdsvdsvsd"), &json!(7), &json!(false)));
+    let fields = (&message["message"], &message["author_id"], &message["is_readed"]);
+    assert_eq!(fields, (&json!("vdsvdsvsd"), &json!(7), &json!(false)));
 
     let rooms = get(&other, "/room/list").await;
     assert_eq!(keys(&rooms), ROOMS);
-    let mut seen = sent.clone();
-    (seen["abonent_id"], seen["is_current"]) = (json!(7), json!(false));
+    let mut shown = sent.clone();
+    (shown["abonent_id"], shown["is_current"]) = (json!(7), json!(false));
     let contact = json!({
         "id": 7, "account": null, "language": "en", "gender": "male", "username": "man7", "email": null,
         "main_photo": "7.jpg", "business": null, "is_online": false, "is_camera": false,
@@ -76,7 +76,7 @@ async fn examples_of_the_direct_document_are_answered_in_their_shape() {
         "contact_users": { "7": contact }, "contacts_ids": [7], "current_room": null, "online_ids": [],
         "room_ids": [id], "rooms": {},
     });
-    expected["rooms"][id.to_string()] = seen;
+    expected["rooms"][id.to_string()] = shown;
     assert_eq!(rooms, expected);
 
     let selected = get(&other, &format!("/room/select/{id}")).await;
@@ -88,9 +88,12 @@ async fn examples_of_the_direct_document_are_answered_in_their_shape() {
         (&room["is_current"], &room["messages"][message_id]["is_readed"]),
         (&json!(true), &json!(true))
     );
-    assert_eq!(get(&other, "/room/list").await, selected, "as list");
-    let seen = get(&seven, "/room/list").await;
-    assert_eq!(seen["rooms"][&key]["messages"][message_id]["is_readed"], true, "the other has read it");
+    assert_eq!(get(&other, "/room/list").await, selected, "the list has the same answer");
+    let shown = get(&seven, "/room/list").await;
+    assert_eq!(
+        shown["rooms"][&key]["messages"][message_id]["is_readed"], true,
+        "the message is read by the other person"
+    );
 
     assert_eq!(get(&seven, &format!("/room/stop/{id}")).await, json!({ "status": 0, "message": "Ok" }));
     assert_eq!(get(&seven, "/webrtc/cameraOn").await, json!({ "camera_on": "ok" }));
@@ -103,7 +106,7 @@ async fn addresses_may_end_in_a_slash_and_every_token_scheme_is_accepted() {
     let seven = person(&cluster, 0, 7);
     let body = json!({ "owner": "7", "abonent": "26" });
     let room = post(&seven, "/room/add/", body.clone()).await["id"].clone();
-    assert_eq!(post(&seven, "/room/add", body).await["id"], room, "ids may be text");
+    assert_eq!(post(&seven, "/room/add", body).await["id"], room, "ids may be strings");
     post(&seven, "/room/list/", json!({ "room_id": room, "message": "hi", "author": null })).await;
     for path in [
         "/room/list/".to_owned(),
@@ -118,12 +121,12 @@ async fn addresses_may_end_in_a_slash_and_every_token_scheme_is_accepted() {
     for scheme in ["Bearer", "Token", "JWT"] {
         let request =
             reqwest::Client::new().get(&address).header("authorization", format!("{scheme} {}", token("7")));
-        assert_eq!(request.send().await.expect("an answer").status(), StatusCode::OK, "{scheme}");
+        assert_eq!(request.send().await.expect("the node answers").status(), StatusCode::OK, "{scheme}");
     }
-    // JSON is JSON, whatever a client calls it.
+    // A JSON body is read as JSON under any content type.
     let request = seven.request(Method::POST, "/room/list").header("content-type", "text/plain");
     let answer = request.body(json!({ "room_id": room, "message": "plain" }).to_string()).send().await;
-    assert_eq!(answer.expect("an answer").status(), StatusCode::OK);
+    assert_eq!(answer.expect("the node answers").status(), StatusCode::OK);
 }
 
 #[tokio::test]
@@ -135,13 +138,13 @@ async fn room_is_active_once_both_have_written_until_it_is_stopped() {
         async |rest: &Rest| get(rest, "/room/list").await["rooms"][room.to_string()]["is_active"] == true;
     for _ in 0..2 {
         for (writer, active) in [(&ann, false), (&ann, false), (&bob, true)] {
-            assert_eq!(say(writer, room, "hi").await.1["is_active"], active);
+            assert_eq!(send(writer, room, "hi").await.1["is_active"], active);
         }
         assert!(is_active(&ann).await && is_active(&bob).await);
         get(&bob, &format!("/room/stop/{room}")).await;
-        assert!(!is_active(&ann).await && !is_active(&bob).await, "either may stop it");
+        assert!(!is_active(&ann).await && !is_active(&bob).await, "both people may stop the room");
     }
-    assert_eq!(add(&bob, 8, 7).await, room, "it is the same room still");
+    assert_eq!(add(&bob, 8, 7).await, room, "the pair keeps its room");
 }
 
 #[tokio::test]
@@ -153,9 +156,13 @@ async fn selected_room_is_current_and_rooms_with_unread_messages_come_first() {
         rooms.push(add(&ann, 7, other).await);
         assert_eq!(get(&again, "/room/list").await["current_room"], *rooms.last().expect("one"));
     }
-    say(&person(&cluster, 1, 9), rooms[1], "news").await;
+    send(&person(&cluster, 1, 9), rooms[1], "news").await;
     let list = get(&ann, "/room/list").await;
-    assert_eq!(list["room_ids"], json!([rooms[2], rooms[1], rooms[0]]), "the current one, then by activity");
+    assert_eq!(
+        list["room_ids"],
+        json!([rooms[2], rooms[1], rooms[0]]),
+        "the current room is first, the others are ordered by activity"
+    );
     assert_eq!(list["contacts_ids"], json!([10, 9, 8]));
     assert_eq!(keys(&list["contact_users"]), ["10", "8", "9"]);
     let selected = get(&ann, &format!("/room/select/{}", rooms[0])).await;
@@ -165,7 +172,7 @@ async fn selected_room_is_current_and_rooms_with_unread_messages_come_first() {
     assert_eq!(current, [true, false, false]);
     assert_eq!(get(&again, "/room/list").await, selected);
     let other = get(&person(&cluster, 0, 8), "/room/list").await;
-    assert_eq!(other["current_room"], Value::Null, "each looks where they look");
+    assert_eq!(other["current_room"], Value::Null, "a selection counts only for the person who made it");
 }
 
 #[tokio::test]
@@ -191,10 +198,14 @@ async fn admin_adds_and_reads_rooms_like_the_owner() {
     let admin = admin(&cluster);
     let room = post(&admin, "/room/add", json!({ "owner": 7, "abonent": 26 })).await;
     assert_eq!((&room["abonent_id"], &room["is_current"]), (&json!(26), &json!(true)));
-    let (_, said) = say(&admin, tests::native::id(&room), "welcome").await;
-    assert_eq!(said["abonent_id"], 26);
+    let (_, answer) = send(&admin, tests::native::id(&room), "welcome").await;
+    assert_eq!(answer["abonent_id"], 26);
     let rooms = get(&admin, "/room/list").await;
-    assert_eq!((&rooms["room_ids"], &rooms["current_room"]), (&json!([]), &Value::Null), "it is not theirs");
+    assert_eq!(
+        (&rooms["room_ids"], &rooms["current_room"]),
+        (&json!([]), &Value::Null),
+        "an admin lists only rooms of their own"
+    );
     let theirs = get(&person(&cluster, 0, 26), "/room/list").await;
     assert_eq!((&theirs["contacts_ids"], &theirs["current_room"]), (&json!([7]), &Value::Null));
 }
@@ -213,8 +224,7 @@ async fn room_list_has_a_hundred_rooms_and_always_the_current_one() {
     let mut expected: Vec<u64> = rooms[3..].iter().rev().copied().collect();
     expected.insert(0, rooms[0]);
     assert_eq!(listed, expected);
-    let rest =
-        get(&ann, &format!("/room/list?cursor={}", list["next"].as_str().expect("there are more"))).await;
+    let rest = get(&ann, &format!("/room/list?cursor={}", list["next"].as_str().expect("a next page"))).await;
     assert_eq!((&rest["room_ids"], rest.get("next")), (&json!([rooms[2], rooms[1]]), None));
     let wrong = ann.get("/room/list?cursor=nonsense").await;
     assert_eq!((wrong.0.as_u16(), wrong.1["detail"].is_string()), (400, true));

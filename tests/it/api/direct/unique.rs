@@ -7,7 +7,7 @@ use tests::cluster::{Cluster, Size};
 use tests::paths;
 use tokio::task::JoinSet;
 
-use super::{add, admin, get, person, say};
+use super::{add, admin, get, person, send};
 
 async fn rush(cluster: &Cluster) -> u64 {
     let mut requests = JoinSet::new();
@@ -25,7 +25,7 @@ async fn rush(cluster: &Cluster) -> u64 {
 async fn direct_room_of_a_pair_is_unique_until_it_is_closed() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let first = rush(&cluster).await;
-    say(&person(&cluster, 0, 7), first, "hi").await;
+    send(&person(&cluster, 0, 7), first, "hi").await;
     let made: i64 = sqlx::query_scalar("SELECT count(*) FROM room WHERE kind = 'direct'")
         .fetch_one(&cluster.database.pool().await)
         .await
@@ -38,5 +38,5 @@ async fn direct_room_of_a_pair_is_unique_until_it_is_closed() {
     assert_eq!((&list["room_ids"], &list["current_room"]), (&Value::Array(vec![]), &Value::Null));
     let next = rush(&cluster).await;
     assert_ne!(next, first);
-    assert_ne!(add(&person(&cluster, 0, 7), 7, 9).await, next, "another pair has another");
+    assert_ne!(add(&person(&cluster, 0, 7), 7, 9).await, next, "another pair has another room");
 }

@@ -14,19 +14,19 @@ use tokio::process::Command;
 use super::{base, file, python, run};
 
 /// A socket that records its frames.
-struct Noted<'a> {
+struct RecordingSocket<'a> {
     channel: &'a str,
     socket: Socket,
     lines: String,
 }
 
-impl<'a> Noted<'a> {
+impl<'a> RecordingSocket<'a> {
     async fn open(cluster: &Cluster, channel: &'a str, path: &str, token: &str) -> Self {
         let socket = Socket::open_at(&cluster.fanout[0].address(), path, token).await;
         Self { channel, socket: socket.expect("the node takes sockets"), lines: String::new() }
     }
 
-    fn note(&mut self, sent: bool, frame: &Value) {
+    fn record(&mut self, sent: bool, frame: &Value) {
         let line = json!({ "channel": self.channel, "sent": sent, "frame": frame });
         self.lines.push_str(&format!("{line}\n"));
     }
@@ -35,8 +35,8 @@ impl<'a> Noted<'a> {
     async fn play(&mut self, action: &str, mut body: Value) -> SocketAnswer {
         let answer = self.socket.act(action, body.clone()).await;
         body["action"] = action.into();
-        self.note(true, &body);
-        self.note(false, answer.frame());
+        self.record(true, &body);
+        self.record(false, answer.frame());
         answer
     }
 
@@ -48,30 +48,30 @@ impl<'a> Noted<'a> {
     }
 
     /// Records the next push of an event.
-    async fn hear(&mut self, event: &str) {
+    async fn record_event(&mut self, event: &str) {
         let push = self.socket.event(event).await;
-        self.note(false, push.frame());
+        self.record(false, push.frame());
     }
 
     /// Records pushes until all of these events were pushed.
-    async fn until(&mut self, events: &[&str]) {
+    async fn record_until(&mut self, events: &[&str]) {
         let mut awaited = events.to_vec();
         while !awaited.is_empty() {
             let push = self.socket.push().await;
             awaited.retain(|event| push.event != *event);
-            self.note(false, push.frame());
+            self.record(false, push.frame());
         }
     }
 }
 
-async fn asked(rest: &Rest, method: Method, path: &str, body: Value) -> Value {
+async fn request_ok(rest: &Rest, method: Method, path: &str, body: Value) -> Value {
     let (status, answer) = rest.send(method, path, &body).await.expect("the node answers");
     assert!(status.is_success(), "{path}: {answer}");
     answer
 }
 
 /// Plays the actions of people in a room.
-async fn talk(cluster: &Cluster, ann: &mut Noted<'_>, bob: &mut Noted<'_>) {
+async fn play_room_actions(cluster: &Cluster, ann: &mut RecordingSocket<'_>, bob: &mut RecordingSocket<'_>) {
     let rest = cluster.rest(0, "7");
     ann.act_ok("subscribe", json!({ "channel": "system" })).await;
     let room = rest.create_room("tea").await;
@@ -88,99 +88,106 @@ async fn talk(cluster: &Cluster, ann: &mut Noted<'_>, bob: &mut Noted<'_>) {
     bob.act_ok("typing", json!({ "room_pk": room })).await;
     bob.act_ok("signal", json!({ "user": "7", "data": { "sdp": 1 } })).await;
     ann.act_ok("delete_messages", json!({ "msg_id_list": [message] })).await;
-    asked(&rest, Method::PATCH, &paths::room(room), json!({ "name": "Tea" })).await;
+    request_ok(&rest, Method::PATCH, &paths::room(room), json!({ "name": "Tea" })).await;
     bob.act_ok("leave_room", json!({})).await;
     bob.act_ok("ping", json!({})).await;
     bob.act_ok("authenticate", json!({ "token": token("8") })).await;
     let refused = bob.socket.act("nonsense", json!({})).await;
-    bob.note(false, refused.frame());
-    ann.until(&["chatroom", "participant-join", "chat-message", "message-edit", "typing", "signal"]).await;
-    bob.until(&["message-delete", "message-read", "room-update"]).await;
-    ann.until(&["participant-leave"]).await;
+    bob.record(false, refused.frame());
+    ann.record_until(&["chatroom", "participant-join", "chat-message", "message-edit", "typing", "signal"])
+        .await;
+    bob.record_until(&["message-delete", "message-read", "room-update"]).await;
+    ann.record_until(&["participant-leave"]).await;
 }
 
 /// Causes the pushes about people, invitations, teams, topics and direct rooms.
-async fn belong(cluster: &Cluster, ann: &mut Noted<'_>, bob: &mut Noted<'_>) {
+async fn cause_membership_pushes(
+    cluster: &Cluster,
+    ann: &mut RecordingSocket<'_>,
+    bob: &mut RecordingSocket<'_>,
+) {
     let (rest, other) = (cluster.rest(0, "7"), cluster.rest(0, "8"));
     bob.act_ok("subscribe", json!({ "channel": "user-8" })).await;
     let elsewhere = cluster.socket(1, "8").await;
-    bob.until(&["online"]).await;
+    bob.record_until(&["online"]).await;
     drop(elsewhere);
-    bob.until(&["offline"]).await;
-    let room = asked(&rest, Method::POST, paths::ROOMS, json!({ "name": "board", "private": true })).await;
+    bob.record_until(&["offline"]).await;
+    let room =
+        request_ok(&rest, Method::POST, paths::ROOMS, json!({ "name": "board", "private": true })).await;
     let room = room["id"].clone();
     ann.act_ok("join_room", json!({ "room_pk": room })).await;
     let invited = ann.act_ok("invite", json!({ "room_pk": room, "user": "8" })).await["id"].clone();
-    bob.until(&["invitation"]).await;
-    asked(&other, Method::POST, &format!("/api/v1/invitations/{invited}/accept"), Value::Null).await;
+    bob.record_until(&["invitation"]).await;
+    request_ok(&other, Method::POST, &format!("/api/v1/invitations/{invited}/accept"), Value::Null).await;
     bob.act_ok("join_room", json!({ "room_pk": room })).await;
-    asked(&rest, Method::DELETE, &paths::member(room, "8"), Value::Null).await;
-    bob.until(&["invitation-answer", "unsubscribed"]).await;
-    ann.until(&["member-add", "member-remove"]).await;
+    request_ok(&rest, Method::DELETE, &paths::member(room, "8"), Value::Null).await;
+    bob.record_until(&["invitation-answer", "unsubscribed"]).await;
+    ann.record_until(&["member-add", "member-remove"]).await;
 
-    let team = asked(&rest, Method::POST, "/api/v1/teams", json!({ "name": "crew" })).await["id"].clone();
+    let team =
+        request_ok(&rest, Method::POST, "/api/v1/teams", json!({ "name": "crew" })).await["id"].clone();
     ann.act_ok("subscribe", json!({ "channel": format!("team-{team}") })).await;
     for method in [Method::PUT, Method::DELETE] {
-        asked(&rest, method, &format!("/api/v1/teams/{team}/members/8"), Value::Null).await;
+        request_ok(&rest, method, &format!("/api/v1/teams/{team}/members/8"), Value::Null).await;
     }
-    ann.until(&["team-member-add", "team-member-remove"]).await;
+    ann.record_until(&["team-member-add", "team-member-remove"]).await;
     ann.act_ok("unsubscribe", json!({ "channel": format!("team-{team}") })).await;
 
     let topic = json!({ "title": "Potter", "room": "films" });
-    let topic = asked(&rest, Method::POST, "/api/chat/", topic).await["chat"]["id"].clone();
+    let topic = request_ok(&rest, Method::POST, "/api/chat/", topic).await["chat"]["id"].clone();
     ann.act_ok("topic_info", json!({ "category": "films", "room_pk": topic })).await;
-    let pair =
-        asked(&other, Method::POST, "/room/add", json!({ "owner": 8, "abonent": 7 })).await["id"].clone();
-    asked(&other, Method::GET, &format!("/room/select/{pair}"), Value::Null).await;
-    asked(&other, Method::GET, "/webrtc/cameraOn", Value::Null).await;
+    let pair = request_ok(&other, Method::POST, "/room/add", json!({ "owner": 8, "abonent": 7 })).await["id"]
+        .clone();
+    request_ok(&other, Method::GET, &format!("/room/select/{pair}"), Value::Null).await;
+    request_ok(&other, Method::GET, "/webrtc/cameraOn", Value::Null).await;
     let root = Rest::new(&cluster.api[0].address(), &sign(&json!({ "user_id": "9", "is_admin": true })));
-    asked(&root, Method::PUT, "/api/v1/users/8", json!({ "username": "Bob" })).await;
-    bob.until(&["room-select", "camera", "profile"]).await;
-    ann.until(&["camera", "profile"]).await;
+    request_ok(&root, Method::PUT, "/api/v1/users/8", json!({ "username": "Bob" })).await;
+    bob.record_until(&["room-select", "camera", "profile"]).await;
+    ann.record_until(&["camera", "profile"]).await;
 }
 
 /// Causes the pushes about a crowd, and waits for a position, which is pushed every 30 s.
-async fn crowd(cluster: &Cluster, ann: &mut Noted<'_>) {
+async fn cause_crowd_pushes(cluster: &Cluster, ann: &mut RecordingSocket<'_>) {
     let room = cluster.rest(0, "7").create_room("stadium").await;
     ann.act_ok("join_room", json!({ "room_pk": room })).await;
     let _fans = crate::fanout::crowd::fill(cluster, room).await;
-    ann.hear("presence").await;
-    ann.hear("position").await;
+    ann.record_event("presence").await;
+    ann.record_event("position").await;
 }
 
 /// Plays the seven actions of a match socket, or those that an admin's socket has.
-async fn play_match(noted: &mut Noted<'_>, room: &Value) {
-    noted.play("create_message", json!({ "msg_text": "too early" })).await;
-    noted.act_ok("list", json!({})).await;
-    noted.act_ok("join_room", json!({ "room_pk": room })).await;
-    if noted.channel == "match" {
-        noted.act_ok("current_room_info", json!({})).await;
+async fn play_match(socket: &mut RecordingSocket<'_>, room: &Value) {
+    socket.play("create_message", json!({ "msg_text": "too early" })).await;
+    socket.act_ok("list", json!({})).await;
+    socket.act_ok("join_room", json!({ "room_pk": room })).await;
+    if socket.channel == "match" {
+        socket.act_ok("current_room_info", json!({})).await;
     }
-    let message = noted.act_ok("create_message", json!({ "msg_text": "hello" })).await["id"].clone();
-    noted.act_ok("edit_message", json!({ "msg_id": message, "edited_msg_text": "edit" })).await;
-    noted.act_ok("delete_messages", json!({ "msg_id_list": [message] })).await;
-    noted.act_ok("leave_room", json!({})).await;
+    let message = socket.act_ok("create_message", json!({ "msg_text": "hello" })).await["id"].clone();
+    socket.act_ok("edit_message", json!({ "msg_id": message, "edited_msg_text": "edit" })).await;
+    socket.act_ok("delete_messages", json!({ "msg_id_list": [message] })).await;
+    socket.act_ok("leave_room", json!({})).await;
 }
 
 #[tokio::test]
 async fn frames_have_the_forms_of_the_asyncapi_document_for_every_action() {
     let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
-    let mut ann = Noted::open(&cluster, "native", "/ws/", &token("7")).await;
-    let mut bob = Noted::open(&cluster, "native", "/ws/", &token("8")).await;
-    talk(&cluster, &mut ann, &mut bob).await;
-    belong(&cluster, &mut ann, &mut bob).await;
-    crowd(&cluster, &mut ann).await;
+    let mut ann = RecordingSocket::open(&cluster, "native", "/ws/", &token("7")).await;
+    let mut bob = RecordingSocket::open(&cluster, "native", "/ws/", &token("8")).await;
+    play_room_actions(&cluster, &mut ann, &mut bob).await;
+    cause_membership_pushes(&cluster, &mut ann, &mut bob).await;
+    cause_crowd_pushes(&cluster, &mut ann).await;
 
     let claims = |user: u64| json!({ "user_id": user, "iat": 1_700_000_000, "business": true });
     let admin = sign(&json!({ "user_id": 9, "is_admin": true }));
     let root = Rest::new(&cluster.api[0].address(), &admin);
     let (one, two) = (sign(&claims(1)), sign(&claims(2)));
-    let mut one = Noted::open(&cluster, "match", "/ws/chat/", &one).await;
-    let _two = Noted::open(&cluster, "match", "/ws/chat/", &two).await;
+    let mut one = RecordingSocket::open(&cluster, "match", "/ws/chat/", &one).await;
+    let _two = RecordingSocket::open(&cluster, "match", "/ws/chat/", &two).await;
     let made = json!({ "kind": "match", "users": ["1", "2"] });
-    let room = asked(&root, Method::POST, paths::ROOMS, made).await["id"].clone();
+    let room = request_ok(&root, Method::POST, paths::ROOMS, made).await["id"].clone();
     play_match(&mut one, &room).await;
-    let mut admin = Noted::open(&cluster, "match-admin", "/ws/admin-chat/", &admin).await;
+    let mut admin = RecordingSocket::open(&cluster, "match-admin", "/ws/admin-chat/", &admin).await;
     play_match(&mut admin, &room).await;
 
     let folder = Folder::new();

@@ -23,9 +23,10 @@ fn python() -> PathBuf {
 
 async fn run(command: &mut Command) -> String {
     let output = command.kill_on_drop(true).output().await.expect("Python runs: deploy/test installs it");
-    let (said, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{said}{failed}");
-    said.into_owned()
+    let (printed, errors) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{printed}{errors}");
+    printed.into_owned()
 }
 
 fn file(name: &str) -> PathBuf {
@@ -53,8 +54,8 @@ async fn addresses_take_only_the_methods_that_the_document_names() {
     for (path, methods) in paths {
         for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
             let address = path.replace(['{', '}'], "");
-            let asked = http.request(method.clone(), base(&cluster) + &address).send().await;
-            let is_taken = asked.expect("an answer").status() != StatusCode::METHOD_NOT_ALLOWED;
+            let answer = http.request(method.clone(), base(&cluster) + &address).send().await;
+            let is_taken = answer.expect("the node answers").status() != StatusCode::METHOD_NOT_ALLOWED;
             let is_named = !methods[method.as_str().to_ascii_lowercase()].is_null();
             assert_eq!(is_taken, is_named, "{method} {path}");
         }
@@ -110,14 +111,14 @@ async fn answers_to_generated_requests_are_named_in_the_document() {
 
     run(&mut check).await;
 
-    // The comparison itself: what a document does not name is found.
+    // The comparison must find an operation that the document lacks.
     let (_, mut document) = rest.get("/openapi.json").await;
     let path = folder.path().join("openapi.json");
     let made = document["paths"][paths::ROOMS]["post"]["responses"].as_object_mut().expect("answers");
     made.remove("201").expect("a room is made");
     std::fs::write(&path, document.to_string()).expect("a file");
     let mut check = compare(&cluster, &folder, &key, &path.display().to_string(), &token);
-    let output = check.args(["--include-path", paths::ROOMS]).output().await.expect("it runs");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(!output.status.success() && said.contains("Undocumented status code"), "{said}");
+    let output = check.args(["--include-path", paths::ROOMS]).output().await.expect("the script runs");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success() && printed.contains("Undocumented status code"), "{printed}");
 }

@@ -36,11 +36,11 @@ async fn admins_see_every_match_room_and_write_where_allowed() {
     let created = root.ask(write).await;
     assert_eq!((&created["response_status"], &created["data"]["user"]["id"]), (&json!(201), &json!(9)));
     assert_eq!(ann.next().await, created);
-    let said = ann.ask(json!({ "action": "create_message", "msg_text": "ours", "request_id": 3 })).await;
-    assert_eq!(root.next().await, said);
-    let edit = json!({ "action": "edit_message", "msg_id": said["data"]["id"], "edited_msg_text": "x", "request_id": 4 });
-    assert_eq!(root.ask(edit).await["response_status"], 403, "its author alone");
-    let delete = json!({ "action": "delete_messages", "msg_id_list": [said["data"]["id"]], "request_id": 5 });
+    let sent = ann.ask(json!({ "action": "create_message", "msg_text": "ours", "request_id": 3 })).await;
+    assert_eq!(root.next().await, sent);
+    let edit = json!({ "action": "edit_message", "msg_id": sent["data"]["id"], "edited_msg_text": "x", "request_id": 4 });
+    assert_eq!(root.ask(edit).await["response_status"], 403, "only the author may edit");
+    let delete = json!({ "action": "delete_messages", "msg_id_list": [sent["data"]["id"]], "request_id": 5 });
     assert_eq!(root.ask(delete).await["response_status"], 200);
     assert_eq!(ann.next().await["action"], "delete_messages");
 }

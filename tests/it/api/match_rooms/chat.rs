@@ -32,7 +32,7 @@ async fn actions_in_a_match_are_pushed_to_both_once_in_order() {
 
     let created =
         ann.ask(json!({ "action": "create_message", "msg_text": "hello", "request_id": "ü1" })).await;
-    assert_eq!(created, bob.next().await, "the sender's answer is everyone's push");
+    assert_eq!(created, bob.next().await, "the sender's answer equals the push to others");
     assert_eq!((&created["action"], &created["response_status"]), (&json!("create_message"), &json!(201)));
     assert_eq!((&created["request_id"], &created["errors"]), (&json!("ü1"), &json!([])));
     let data = &created["data"];
@@ -63,7 +63,7 @@ async fn actions_in_a_match_are_pushed_to_both_once_in_order() {
     assert_eq!(left["data"], json!({ "response": format!("leaved room {room} successfully!") }));
     bob.ask(json!({ "action": "create_message", "msg_text": "alone", "request_id": 4 })).await;
     let list = ann.ask(json!({ "action": "list", "request_id": 5 })).await;
-    assert_eq!(list["action"], "list", "nothing of a room that was left");
+    assert_eq!(list["action"], "list", "no event of a room that was left is pushed");
 }
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn concurrent_messages_in_a_match_have_one_order() {
         for n in 0..EACH {
             let frame =
                 json!({ "action": "create_message", "msg_text": "m", "request_id": format!("{name}{n}") });
-            socket.0.send_text(&frame.to_string()).await.expect("open");
+            socket.0.send_text(&frame.to_string()).await.expect("the socket is open");
         }
     }
     for socket in &mut sockets {
@@ -90,13 +90,13 @@ async fn concurrent_messages_in_a_match_have_one_order() {
         }
         orders.push(order);
     }
-    assert_eq!(orders[0], orders[1], "each once, at its place in the order");
+    assert_eq!(orders[0], orders[1], "each event arrives once and in order");
     let of = |name: char| -> Vec<&str> {
         let ids = orders[0].iter().filter_map(|frame| frame["request_id"].as_str());
         ids.filter(|id| id.starts_with(name)).collect()
     };
     let expected: Vec<String> = (0..EACH).map(|n| format!("a{n}")).collect();
-    assert_eq!(of('a'), expected, "a sender's own order");
+    assert_eq!(of('a'), expected, "the messages of one sender stay in order");
 }
 
 #[tokio::test]
@@ -117,8 +117,8 @@ async fn match_and_other_dialects_see_each_others_messages() {
     assert_eq!((&push["action"], &push["request_id"]), (&json!("create_message"), &Value::Null));
     assert_eq!((&push["data"]["id"], &push["data"]["text"]), (&sent["id"], &json!("hi")));
     assert_eq!((&push["data"]["user"]["id"], &push["data"]["room"]["pk"]), (&json!(2), &json!(room)));
-    let said = cluster.rest(0, "2").send_message(room, "by hand").await;
-    assert_eq!(ann.next().await["data"]["id"], said);
+    let message_id = cluster.rest(0, "2").send_message(room, "by hand").await;
+    assert_eq!(ann.next().await["data"]["id"], message_id);
 }
 
 #[tokio::test]
@@ -130,8 +130,8 @@ async fn match_socket_is_in_one_room_at_a_time() {
         ann.ask(json!({ "action": "join_room", "room_pk": room, "request_id": 0 })).await;
     }
     cluster.rest(0, "2").send_message(rooms[0], "to nobody").await;
-    let said = cluster.rest(0, "3").send_message(rooms[1], "to ann").await;
-    assert_eq!(ann.next().await["data"]["id"], said);
+    let message_id = cluster.rest(0, "3").send_message(rooms[1], "to ann").await;
+    assert_eq!(ann.next().await["data"]["id"], message_id);
     let info = ann.ask(json!({ "action": "current_room_info", "request_id": 1 })).await;
     assert_eq!(info["data"]["pk"], rooms[1]);
 }

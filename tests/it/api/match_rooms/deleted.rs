@@ -20,42 +20,42 @@ async fn deleted_message_is_not_found_by_any_socket_while_postgres_lacks_the_del
         socket.ask(json!({ "action": "join_room", "room_pk": room, "request_id": 0 })).await;
     }
     let [ann, bob, root_socket] = &mut sockets;
-    let mut said = Vec::new();
+    let mut sent = Vec::new();
     for n in 0..2 {
         let answer = ann.ask(json!({ "action": "create_message", "msg_text": "hi", "request_id": n })).await;
-        said.push(SocketAnswer::from(answer.clone()).id());
+        sent.push(SocketAnswer::from(answer.clone()).id());
         for other in [&mut *bob, &mut *root_socket] {
             assert_eq!(other.next().await, answer);
         }
     }
-    // Reading the page waits until Postgres has both.
+    // Reading the messages waits until Postgres has both.
     assert_eq!(root(&cluster).messages(room).await.len(), 2);
     cluster.persister[0].pause();
     let delete = |id: u64, request: &str| json!({ "action": "delete_messages", "msg_id_list": [id], "request_id": request });
-    let deleted = ann.ask(delete(said[0], "first")).await;
+    let deleted = ann.ask(delete(sent[0], "first")).await;
     assert_eq!(deleted["response_status"], 200, "{deleted}");
     for other in [&mut *bob, &mut *root_socket] {
         assert_eq!(other.next().await, deleted);
     }
     let edit = |id: u64| json!({ "action": "edit_message", "msg_id": id, "edited_msg_text": "x", "request_id": "e" });
-    let gone = |answer: &Value| {
+    let assert_not_found = |answer: &Value| {
         let answer = SocketAnswer::from(answer.clone());
         assert_eq!(answer.refusal(), (404, "Not found"), "{answer}");
     };
-    for frame in [edit(said[0]), delete(said[0], "again")] {
-        gone(&ann.ask(frame).await);
+    for frame in [edit(sent[0]), delete(sent[0], "again")] {
+        assert_not_found(&ann.ask(frame).await);
     }
-    gone(&root_socket.ask(delete(said[0], "admin")).await);
+    assert_not_found(&root_socket.ask(delete(sent[0], "admin")).await);
     let both =
-        json!({ "action": "delete_messages", "msg_id_list": [said[1], said[0]], "request_id": "both" });
-    gone(&ann.ask(both).await);
-    let edited = ann.ask(edit(said[1])).await;
-    assert_eq!(edited["response_status"], 200, "nothing of that request was done: {edited}");
+        json!({ "action": "delete_messages", "msg_id_list": [sent[1], sent[0]], "request_id": "both" });
+    assert_not_found(&ann.ask(both).await);
+    let edited = ann.ask(edit(sent[1])).await;
+    assert_eq!(edited["response_status"], 200, "the refused request deleted nothing: {edited}");
     for other in [bob, root_socket] {
         assert_eq!(other.next().await, edited, "nothing else was pushed");
     }
     cluster.persister[0].resume();
-    for frame in [edit(said[0]), delete(said[0], "later")] {
-        gone(&ann.ask(frame).await);
+    for frame in [edit(sent[0]), delete(sent[0], "later")] {
+        assert_not_found(&ann.ask(frame).await);
     }
 }

@@ -15,7 +15,7 @@ const PAGE: &str = include_str!("../../../../api/docs/match.md");
 /// Plays the page's frames in a room of the first two brands. Returns how many were answered as documented, and the
 /// actions that this kind of socket does not take.
 async fn play(cluster: &Cluster, path: &str, claims: &Value) -> (usize, Vec<Value>) {
-    // Their tokens say who they are.
+    // The tokens contain the brands' profiles.
     for person in [one(), two()] {
         Match::open(cluster, 0, &person).await;
     }
@@ -27,7 +27,7 @@ async fn play(cluster: &Cluster, path: &str, claims: &Value) -> (usize, Vec<Valu
         let (direction, frame) = line.split_at(2);
         let mut frame: Value = serde_json::from_str(frame).expect("a frame");
         if direction == "> " {
-            // Ids are the server's to give.
+            // The ids in the examples are replaced by the server's.
             for (key, id) in
                 [("room_pk", json!(room)), ("msg_id", message.clone()), ("msg_id_list", json!([message]))]
             {

@@ -16,7 +16,10 @@ const FIRST: u64 = 10_001;
 fn listed(answer: &Value) -> (Vec<u64>, Option<bool>) {
     let rooms = answer["data"].as_array().unwrap_or_else(|| panic!("{answer}"));
     let (last, others) = rooms.split_last().expect("there is one");
-    assert!(others.iter().all(|room| room.get("more").is_none()), "only the last room says it");
+    assert!(
+        others.iter().all(|room| room.get("more").is_none()),
+        "only the last room of a page has the field"
+    );
     (rooms.iter().filter_map(|room| room["pk"].as_u64()).collect(), last.get("more").and_then(Value::as_bool))
 }
 
@@ -35,9 +38,9 @@ async fn match_list_says_that_there_is_more_and_continues() {
     let admin = json!({ "user_id": 9, "is_admin": true });
     for (path, claims) in [("/ws/chat/", one()), ("/ws/admin-chat/", admin)] {
         let mut socket = Match::open_at(&cluster, 0, path, &claims).await;
-        let mut list = async |asked: Value| {
+        let mut list = async |fields: Value| {
             let mut frame = json!({ "action": "list", "request_id": 1 });
-            for (name, value) in asked.as_object().expect("an object") {
+            for (name, value) in fields.as_object().expect("an object") {
                 frame[name] = value.clone();
             }
             listed(&socket.ask(frame).await)

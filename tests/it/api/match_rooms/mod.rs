@@ -31,12 +31,12 @@ impl Match {
 
     /// Sends a frame; returns the next frame received.
     async fn ask(&mut self, frame: Value) -> Value {
-        self.0.send_text(&frame.to_string()).await.expect("open");
+        self.0.send_text(&frame.to_string()).await.expect("the socket is open");
         self.next().await
     }
 
     async fn next(&mut self) -> Value {
-        self.0.next().await.expect("open")
+        self.0.next().await.expect("the socket is open")
     }
 }
 
@@ -57,7 +57,8 @@ fn root(cluster: &Cluster) -> Rest {
 /// Creates a match room as the host application does; returns its id.
 async fn matched(cluster: &Cluster, users: [&str; 2]) -> u64 {
     let body = json!({ "kind": "match", "users": users });
-    let (status, room) = root(cluster).send(Method::POST, paths::ROOMS, &body).await.expect("an answer");
+    let (status, room) =
+        root(cluster).send(Method::POST, paths::ROOMS, &body).await.expect("the node answers");
     assert!(status.is_success(), "{room}");
     tests::native::id(&room)
 }

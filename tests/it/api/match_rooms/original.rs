@@ -15,6 +15,7 @@ async fn match_answers_equal_those_of_the_original() {
     let arguments =
         vec![original.address(), cluster.fanout[0].address(), SECRET.to_owned(), format!("{rooms:?}")];
     let output = compare("compare_match.py", arguments).await;
-    let (said, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{said}{failed}{}", original.tail());
+    let (printed, errors) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{printed}{errors}{}", original.tail());
 }

@@ -41,7 +41,7 @@ async fn match_refusals_have_their_exact_answers() {
     }
     let missing = refused(join, 400, "missing field `room_pk`.");
     assert_eq!(ask(&mut ann, join, json!({})).await, missing);
-    // Native actions are none of these sockets'.
+    // Sockets of match rooms do not take native actions.
     for action in ["subscribe", "ping", "typing", "history", "nope"] {
         let detail = format!("Method {action:?} not allowed.");
         assert_eq!(ask(&mut ann, action, json!({})).await, refused(action, 405, &detail));

@@ -40,7 +40,7 @@ async fn changes_after_an_event_list_edits_and_deletions() {
     assert_eq!(changes(&bob, room, since, 50).await, []);
     ann.patch(&format!("{path}/{}", ids[0]), json!({ "message": "zero" })).await;
     let new = ann.send_message(room, "new").await;
-    // One event that changes several: a page may end among them.
+    // One event that changes several messages: a page may end between them.
     let mut socket = cluster.socket(0, "ann").await;
     let three = json!({ "room_pk": room, "msg_id_list": [ids[3], ids[1], ids[2]] });
     socket.act_ok("delete_messages", three).await;
@@ -57,7 +57,7 @@ async fn changes_after_an_event_list_edits_and_deletions() {
     let everything = changes(&bob, room, 0, 4).await;
     let mut all: Vec<u64> = everything.iter().map(|(id, ..)| *id).collect();
     all.sort_unstable();
-    assert_eq!(all, [ids, vec![new]].concat(), "each message once");
+    assert_eq!(all, [ids, vec![new]].concat(), "each message is listed once");
     let page: Page<MessageView> = bob.read(&format!("{path}?changed_after={since}&limit=1")).await;
     let edited = &page.results[0];
     assert!(edited.changed.is_some_and(|event| event > since), "{edited:?}");
@@ -108,7 +108,7 @@ async fn socket_reads_history_and_its_room() {
         let answer = socket.act("history", body).await;
         assert_eq!(answer.refusal(), (status, error));
     }
-    let shown = tests::eventually("she is in", || async {
+    let shown = tests::eventually("ann is in the room", || async {
         let (_, shown) = ann.get(&paths::room(room)).await;
         (shown["participants"] == json!(["ann"])).then_some(shown)
     });
@@ -121,8 +121,8 @@ async fn socket_reads_history_and_its_room() {
         let answer = eve.act("current_room_info", body).await;
         assert_eq!(answer.refusal(), (status, error));
     }
-    let gone = ann.delete(&format!("{path}/{}", ids[0])).await;
-    assert_eq!(gone, (StatusCode::NO_CONTENT, Value::Null));
+    let deleted = ann.delete(&format!("{path}/{}", ids[0])).await;
+    assert_eq!(deleted, (StatusCode::NO_CONTENT, Value::Null));
     let none = eve.act("history", json!({ "room_pk": room })).await;
     assert_eq!(none.status, 404);
     let method = ann.put(&path, Value::Null).await;

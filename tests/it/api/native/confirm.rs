@@ -37,7 +37,7 @@ async fn confirmation_names_those_who_may_not_stay() {
     let client = as_fanout(&cluster).await;
     let out = async |users: &[&str]| {
         let confirmed: ConfirmReply =
-            ask(&client, rpc::CONFIRM, &confirm(room, users)).await.expect("an answer");
+            ask(&client, rpc::CONFIRM, &confirm(room, users)).await.expect("the node answers");
         let out: Vec<String> = confirmed.out.iter().map(ToString::to_string).collect();
         (out, confirmed.grant)
     };
@@ -51,7 +51,7 @@ async fn confirmation_names_those_who_may_not_stay() {
     ann.patch(&paths::room(room), json!({ "private": false })).await;
     assert!(out(&["bob", "eve"]).await.0.is_empty());
     ann.delete(&paths::room(room)).await;
-    assert_eq!(out(&["ann", "bob"]).await.0, ["ann", "bob"], "nobody is in a closed room");
+    assert_eq!(out(&["ann", "bob"]).await.0, ["ann", "bob"], "nobody may follow a closed room");
     let nowhere: RpcResult<ConfirmReply> = ask(&client, rpc::CONFIRM, &confirm(999_999, &["ann"])).await;
     assert_eq!(nowhere.expect_err("no such room").code.as_str(), "not_found");
 }
@@ -74,16 +74,18 @@ async fn channels_of_one_question_are_answered_each_by_itself_in_their_order() {
     };
     let channels =
         vec![channel(with_bob, None), channel(999_999, None), channel(without, None), channel(0, Some(team))];
-    let answers = confirm(channels).await.expect("an answer");
+    let answers = confirm(channels).await.expect("the node answers");
     let revoked: Vec<_> = answers
         .into_iter()
         .map(|answer| {
-            answer.map(|reply| reply.callers_out.expect("a current api")).map_err(|error| error.code)
+            answer
+                .map(|reply| reply.callers_out.expect("a reply with callers_out"))
+                .map_err(|error| error.code)
         })
         .collect();
     assert_eq!(revoked, [Ok(vec![]), Err(ErrorCode::NotFound), Ok(vec![caller("bob")]), Ok(vec![])]);
     let too_many = confirm((0..101).map(|_| channel(with_bob, None)).collect()).await;
-    assert_eq!(too_many.expect_err("a bound").code, ErrorCode::BadRequest);
+    assert_eq!(too_many.expect_err("more than 100 channels are refused").code, ErrorCode::BadRequest);
 }
 
 #[tokio::test]
@@ -97,11 +99,11 @@ async fn confirmation_of_a_team_names_callers_who_may_not_follow() {
     let out = async || {
         let callers = vec![caller("ann"), caller("bob"), caller("eve"), admin.clone()];
         let request = ConfirmRequest { room: RoomId(0), team: Some(team), callers, expires_at: expiry() };
-        let confirmed: ConfirmReply = ask(&client, rpc::CONFIRM, &request).await.expect("an answer");
-        (confirmed.callers_out.expect("a current api"), confirmed.grant)
+        let confirmed: ConfirmReply = ask(&client, rpc::CONFIRM, &request).await.expect("the node answers");
+        (confirmed.callers_out.expect("a reply with callers_out"), confirmed.grant)
     };
     let (left, before) = out().await;
-    assert_eq!(left, [caller("eve")], "an admin may, on the socket that is an admin's");
+    assert_eq!(left, [caller("eve")], "only the socket without the admin claim is refused");
     assert!(!before.public && !before.pair && before.team.is_none() && before.as_of > 0, "{before:?}");
     ann.delete(&paths::team_member(team.0, "bob")).await;
     let (left, after) = out().await;
@@ -122,7 +124,7 @@ async fn granted(client: &async_nats::Client, user: &str, room: u64) -> AccessGr
         request: "r".to_owned(),
         expires_at: expiry(),
     };
-    let reply: ActionReply = ask(client, rpc::ACTION, &request).await.expect("an answer");
+    let reply: ActionReply = ask(client, rpc::ACTION, &request).await.expect("the node answers");
     match reply.effect {
         Some(SocketEffect::Subscribe { grant: Some(grant), .. }) => grant,
         other => panic!("no grant: {other:?} {:?}", reply.errors),
@@ -138,8 +140,8 @@ async fn grant_says_as_of_which_event_it_counts() {
     let grant = granted(&client, "bob", room).await;
     assert_eq!((grant.public, grant.team, grant.last_event), (true, None, 0));
     let id = ann.send_message(room, "hello").await;
-    // What is kept may be older than a message: its `as_of` says so.
-    eventually("the message is counted in", || async {
+    // A cached grant may be older than the message; its `as_of` tells.
+    eventually("the grant counts the message", || async {
         let grant = granted(&client, "bob", room).await;
         (grant.last_event == id && grant.as_of >= id).then_some(())
     })
@@ -147,7 +149,7 @@ async fn grant_says_as_of_which_event_it_counts() {
     let team = ann.create_team("crew", &["bob"]).await;
     let room = ann.create_team_room("deck", team).await;
     let grant = granted(&client, "bob", room).await;
-    let by = grant.team.expect("by the team");
+    let by = grant.team.expect("a grant by the team");
     assert_eq!((grant.public, by.team, by.as_of > 0), (false, TeamId(team), true));
 }
 
@@ -159,13 +161,13 @@ async fn participants_are_listed_with_incarnation_and_counter() {
     let present = async || {
         let request =
             ParticipantsRequest { room: RoomId(room), is_paged: false, after: None, expires_at: expiry() };
-        ask::<ParticipantsReply>(&client, rpc::PARTICIPANTS, &request).await.expect("an answer")
+        ask::<ParticipantsReply>(&client, rpc::PARTICIPANTS, &request).await.expect("the node answers")
     };
     assert!(present().await.present.is_empty());
     let mut socket = cluster.socket(0, "bob").await;
     socket.join_room(room).await;
     let join = socket.event("participant-join").await.id();
-    let here = eventually("bob is in", || async {
+    let here = eventually("bob is in the room", || async {
         let here = present().await;
         (here.as_of >= join).then_some(here)
     })
@@ -208,6 +210,6 @@ async fn people_of_one_room_may_signal_to_each_other() {
         socket.join_room(public).await;
         sockets.push(socket);
     }
-    eventually("both are in one room", || async { may("eve", "bob").await.ok() }).await;
+    eventually("bob and eve are in one room", || async { may("eve", "bob").await.ok() }).await;
     drop::<Vec<_>>(sockets);
 }

@@ -33,7 +33,7 @@ impl Person {
         let (path, body) = words.split_once(' ').expect("a path and a body");
         let method: Method = verb.parse().expect("a method");
         let body = serde_json::from_str(body).expect("JSON");
-        let (status, answer) = self.rest.send(method, path, &body).await.expect("an answer");
+        let (status, answer) = self.rest.send(method, path, &body).await.expect("the node answers");
         assert!(status.is_success(), "{words}: {answer}");
         answer
     }
@@ -48,7 +48,7 @@ impl Person {
 }
 
 fn named<'a>(people: &'a mut [Person], name: &str) -> &'a mut Person {
-    people.iter_mut().find(|person| person.name == name).expect("somebody")
+    people.iter_mut().find(|person| person.name == name).expect("a person of the examples")
 }
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn examples_of_the_native_page_are_answered_and_pushed_as_shown() {
         let (direction, text) = line.split_at(2);
         if direction == "> " {
             let text = text.replace(ROOM, &room);
-            let (who, words) = text.split_once(' ').expect("who");
+            let (who, words) = text.split_once(' ').expect("a name");
             let (verb, words) = words.split_once(' ').expect("a verb");
             answer = named(&mut people, who).act(verb, words).await;
             if words.starts_with("/api/v1/rooms ") {

@@ -14,7 +14,7 @@ use tests::cluster::{Cluster, Size};
 
 use super::{as_fanout, ask};
 
-fn say(room: u64, text: &str, expires_at: i64) -> ActionRequest {
+fn create_message(room: u64, text: &str, expires_at: i64) -> ActionRequest {
     let frame = json!({ "action": "create_message", "msg_text": text, "room_pk": room });
     ActionRequest {
         caller: Caller { user: "bob".parse().expect("an id"), is_admin: false, org_id: None },
@@ -35,14 +35,16 @@ async fn expired_request_is_not_done() {
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("general").await;
     let client = as_fanout(&cluster).await;
-    let late = serde_json::to_vec(&say(room, "late", Timestamp::now().unix_ms() - 1)).expect("JSON");
+    let late =
+        serde_json::to_vec(&create_message(room, "late", Timestamp::now().unix_ms() - 1)).expect("JSON");
     let answer = tokio::time::timeout(Duration::from_secs(1), client.request(rpc::ACTION, late.into())).await;
     if let Ok(Ok(answer)) = answer {
         let reply: RpcResult<ActionReply> = serde_json::from_slice(&answer.payload).expect("a reply");
         assert!(reply.is_err(), "{reply:?}");
     }
-    let reply: RpcResult<ActionReply> = ask(&client, rpc::ACTION, &say(room, "in time", expiry())).await;
-    assert_eq!(reply.expect("done").status, 201);
+    let reply: RpcResult<ActionReply> =
+        ask(&client, rpc::ACTION, &create_message(room, "in time", expiry())).await;
+    assert_eq!(reply.expect("the action succeeds").status, 201);
     let texts: Vec<_> = ann.messages(room).await.into_iter().map(|message| message.message).collect();
     assert_eq!(texts, ["in time"]);
 }

@@ -31,8 +31,12 @@ async fn accepted_invitation_lets_in_and_repeats_its_answer() {
     assert_eq!(made, expected);
     assert!(made["id"].is_u64() && made["created_at"].is_string());
     assert_eq!(bob.get(paths::INVITATIONS).await.1, json!({ "results": [made], "next": null }));
-    assert_eq!(eve.get(paths::INVITATIONS).await.1["results"], json!([]), "they are somebody else's");
-    assert_eq!(refusal(&bob.get(&path).await), NOT_FOUND, "asked is not let in");
+    assert_eq!(
+        eve.get(paths::INVITATIONS).await.1["results"],
+        json!([]),
+        "invitations of others are not listed"
+    );
+    assert_eq!(refusal(&bob.get(&path).await), NOT_FOUND, "an invited person has no access yet");
 
     let accept = paths::accept(&made["id"]);
     let decline = paths::decline(&made["id"]);
@@ -46,7 +50,7 @@ async fn accepted_invitation_lets_in_and_repeats_its_answer() {
     assert_eq!(refusal(&bob.post(&decline, Value::Null).await), OVER);
     assert_eq!(bob.get(paths::INVITATIONS).await.1["results"], json!([]));
     assert_eq!(bob.get(&path).await.1["users"], json!(["bob"]));
-    // An answer given twice lets nobody in twice.
+    // A repeated acceptance does not add a removed person again.
     assert_eq!(ann.delete(&format!("{path}/members/bob")).await.0, StatusCode::NO_CONTENT);
     assert_eq!(bob.post(&accept, Value::Null).await, first);
     assert_eq!(refusal(&bob.get(&path).await), NOT_FOUND);
@@ -63,15 +67,15 @@ async fn person_has_one_open_invitation_a_room() {
     let stored = cluster.event_count().await;
     for inviter in [&ann, &root, &ann] {
         let (status, again) = inviter.post(&invite, json!({ "user": "bob" })).await;
-        assert_eq!((status, again), (StatusCode::CREATED, first.clone()), "it is the one that is open");
+        assert_eq!((status, again), (StatusCode::CREATED, first.clone()), "the open invitation is returned");
     }
     assert_eq!(cluster.event_count().await, stored);
     let (_, other) = ann.post(&invite, json!({ "user": "cid" })).await;
-    assert_eq!(other["user"], "cid", "another person is asked");
+    assert_eq!(other["user"], "cid", "another person gets another invitation");
     let decline = paths::decline(&first["id"]);
     assert_eq!(bob.post(&decline, Value::Null).await.0, StatusCode::OK);
     let (_, next) = ann.post(&invite, json!({ "user": "bob" })).await;
-    assert_ne!(next["id"], first["id"], "that one is answered");
+    assert_ne!(next["id"], first["id"], "an answered invitation is not reused");
 }
 
 #[tokio::test]
@@ -103,7 +107,7 @@ async fn invitation_to_a_team_room_lets_into_the_team() {
 }
 
 /// Invites Bob into a room. He accepts, is invited again and removed; the invitation must not admit him.
-async fn is_over_once_put_out(ann: &Rest, bob: &Rest, room: u64, removal: &str) {
+async fn invitation_ends_by_removal(ann: &Rest, bob: &Rest, room: u64, removal: &str) {
     let invite = paths::invitations(room);
     let accept = async || {
         let (_, made) = ann.post(&invite, json!({ "user": "bob" })).await;
@@ -115,11 +119,14 @@ async fn is_over_once_put_out(ann: &Rest, bob: &Rest, room: u64, removal: &str) 
     assert_ne!(first, second);
     assert_eq!(ann.delete(removal).await.0, StatusCode::NO_CONTENT);
     let open = bob.page(paths::INVITATIONS).await.results;
-    assert!(open.iter().all(|invitation| invitation["room"] != room), "none of these is open: {open:?}");
+    assert!(
+        open.iter().all(|invitation| invitation["room"] != room),
+        "no invitation into the room is open: {open:?}"
+    );
     assert_eq!(refusal(&bob.post(&second, Value::Null).await), OVER);
     let path = paths::room(room);
     assert_eq!(refusal(&bob.get(&path).await), NOT_FOUND);
-    // One that was made since counts.
+    // An invitation made after the removal is valid.
     assert_eq!(bob.post(&accept().await, Value::Null).await.0, StatusCode::OK);
     assert_eq!(bob.get(&path).await.0, StatusCode::OK);
 }
@@ -131,13 +138,13 @@ async fn removal_ends_earlier_invitations() {
     let elsewhere = ann.create_private_room(&[]).await;
     let (_, other) = ann.post(&paths::invitations(elsewhere), json!({ "user": "bob" })).await;
     let room = ann.create_private_room(&[]).await;
-    is_over_once_put_out(&ann, &bob, room, &paths::member(room, "bob")).await;
+    invitation_ends_by_removal(&ann, &bob, room, &paths::member(room, "bob")).await;
     let team = ann.create_team("crew", &[]).await;
     let deck = ann.create_team_room("deck", team).await;
     let removal = paths::team_member(team, "bob");
-    is_over_once_put_out(&ann, &bob, deck, &removal).await;
+    invitation_ends_by_removal(&ann, &bob, deck, &removal).await;
     let (_, open) = bob.get(paths::INVITATIONS).await;
-    assert_eq!(open["results"], json!([other]), "into another room it stays open");
+    assert_eq!(open["results"], json!([other]), "an invitation into another room stays open");
 }
 
 #[tokio::test]
@@ -147,17 +154,20 @@ async fn acceptance_stored_in_part_is_completed_by_a_repeat() {
     let broker = as_fanout(&cluster).await;
     let adds = subject::live_filter_of_all_shards("room", EventName::MemberAdd);
     let mut adds = broker.subscribe(adds).await.expect("a subscription");
-    broker.flush().await.expect("it stands");
+    broker.flush().await.expect("the subscription is registered");
     for _ in 0..5 {
         let room = ann.create_private_room(&[]).await;
         let made = ann.invite(room, "bob").await;
         let accept = paths::accept(made);
         let (dying, path) = (cluster.rest(0, "bob"), accept.clone());
-        let asked = tokio::spawn(async move { dying.send(Method::POST, &path, &Value::Null).await });
-        // He is let in, and it is not noted yet, or just so.
-        tokio::time::timeout(TIMEOUT, adds.next()).await.expect("in time").expect("a word of it");
+        let acceptance = tokio::spawn(async move { dying.send(Method::POST, &path, &Value::Null).await });
+        // Bob is added; the acceptance may or may not be stored yet.
+        tokio::time::timeout(TIMEOUT, adds.next())
+            .await
+            .expect("a member-add event before the timeout")
+            .expect("a member-add event");
         cluster.api[0].kill9();
-        let _answered_or_not = asked.await.expect("no panic");
+        let _answered_or_not = acceptance.await.expect("the task does not panic");
         let (status, answered) = bob.post(&accept, Value::Null).await;
         assert_eq!((status, &answered["accepted"]), (StatusCode::OK, &json!(true)), "{answered}");
         assert_eq!(bob.get(paths::INVITATIONS).await.1["results"], json!([]));
@@ -165,9 +175,9 @@ async fn acceptance_stored_in_part_is_completed_by_a_repeat() {
         cluster.api[0].restart();
         cluster.api[0].wait_until_ready().await;
     }
-    // What was stored once is told once: a second `member-add` would have been heard by now.
-    broker.flush().await.expect("open");
-    assert!(adds.next().now_or_never().is_none(), "he was let in twice");
+    // A second `member-add` event would have arrived before the flush returns.
+    broker.flush().await.expect("the broker answers");
+    assert!(adds.next().now_or_never().is_none(), "bob is added once only");
 }
 
 #[tokio::test]
@@ -210,7 +220,7 @@ async fn invitation_refusals_have_their_exact_answers() {
     let accepted = eve.post(&paths::accept(&made["id"]), Value::Null).await;
     assert_eq!(refusal(&accepted), CLOSED);
     let declined = eve.post(&paths::decline(&made["id"]), Value::Null).await;
-    assert_eq!(declined.0, StatusCode::OK, "a no needs no room");
+    assert_eq!(declined.0, StatusCode::OK, "an invitation to a closed room can be declined");
 }
 
 #[tokio::test]
@@ -223,11 +233,11 @@ async fn invitation_pages_meet_and_a_repeated_key_invites_once() {
         let path = paths::invitations(room);
         for _ in 0..2 {
             let request = ann.request(Method::POST, &path).header("idempotency-key", format!("k-{room}"));
-            let answer = request.json(&json!({ "user": "bob" })).send().await.expect("an answer");
+            let answer = request.json(&json!({ "user": "bob" })).send().await.expect("the node answers");
             made.push(answer.json::<Value>().await.expect("JSON"));
         }
     }
-    assert_eq!(made[0], made[1], "answered as the first time");
+    assert_eq!(made[0], made[1], "the repeated request is answered as the first one");
     let pages = bob.pages(&format!("{}?limit=2", paths::INVITATIONS), "cursor").await;
     let [first, second] = &pages[..] else { panic!("3 invitations are 2 pages: {pages:?}") };
     assert_eq!(first.results, [made[4].clone(), made[2].clone()], "newest first");

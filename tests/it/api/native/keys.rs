@@ -46,7 +46,7 @@ async fn another_request_under_the_key_of_a_write_is_refused() {
     let (_, team) = ann.post(paths::TEAMS, json!({ "name": "crew" })).await;
     let team = paths::team(&team["id"]);
     let message = |n: usize| format!("{path}/messages/{}", messages[n]);
-    // Each with another request of its kind: method, address, body, and the other's address and body.
+    // Method, path and body of a request, and path and body of another request of its kind.
     let text = |text: &str| json!({ "message": text });
     let name = |name: &str| json!({ "name": name });
     let user = |user: &str| json!({ "user": user });
@@ -94,7 +94,7 @@ async fn another_request_under_the_key_of_a_write_is_refused() {
         }
     }
     let texts: Vec<_> = ann.messages(room).await.into_iter().map(|message| message.message).collect();
-    assert_eq!(texts, ["newer", "two"], "what was refused was not done");
+    assert_eq!(texts, ["newer", "two"], "refused requests changed nothing");
     let root = admin(&cluster, 0);
     let describe = |name: &str| json!({ "username": name });
     let first = keyed(&root, Method::PUT, &paths::user("bob"), "p", &describe("Bob")).await;
@@ -113,7 +113,7 @@ async fn another_frame_under_the_key_of_a_frame_is_refused() {
     let ann = cluster.rest(0, "ann");
     let messages = [ann.send_message(room, "one").await, ann.send_message(room, "two").await];
     let client = as_fanout(&cluster).await;
-    // As a node that sends a frame again, or has mistaken one for another.
+    // Requests of a fan-out node that repeats a frame, or sends another frame under the same key.
     let act = async |surface, action: &str, key: &str, frame: Value| {
         let request = ActionRequest {
             caller: Caller { user: "ann".parse().expect("an id"), is_admin: false, org_id: None },
@@ -127,15 +127,17 @@ async fn another_frame_under_the_key_of_a_frame_is_refused() {
             expires_at: expiry(),
         };
         let reply: RpcResult<ActionReply> = ask(&client, rpc::ACTION, &request).await;
-        let reply = reply.expect("an answer");
+        let reply = reply.expect("the node answers");
         (reply.status, reply.data.map(|data| data.get().to_owned()))
     };
     for (n, surface) in [Surface::Native, Surface::Match].into_iter().enumerate() {
         let edit = |message: usize, text: &str| json!({ "msg_id": messages[message], "edited_msg_text": text, "room_pk": room });
-        let say = |text: &str| json!({ "msg_text": text, "room_pk": room });
+        let create = |text: &str| json!({ "msg_text": text, "room_pk": room });
         let delete = |message: usize| json!({ "msg_id_list": [messages[message]], "room_pk": room });
-        let mut kinds =
-            vec![("edit_message", edit(0, "new"), edit(1, "new")), ("create_message", say("hi"), say("ho"))];
+        let mut kinds = vec![
+            ("edit_message", edit(0, "new"), edit(1, "new")),
+            ("create_message", create("hi"), create("ho")),
+        ];
         if n == 1 {
             kinds.push(("delete_messages", delete(0), delete(1)));
         }
@@ -153,14 +155,17 @@ async fn another_frame_under_the_key_of_a_frame_is_refused() {
 async fn room_of_which_only_the_creation_is_stored_is_completed_by_the_same_request() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
-    // The shards of rooms and teams take nothing; that of their creations does.
+    // The shards of rooms and teams refuse appends; the system shard, for their creations, takes them.
     let broker = cluster.jetstream(BrokerUser::Persister).await;
     let shards = log::discover(&broker).await.expect("a log").shards;
     let mut before: Vec<Config> = Vec::new();
     for shard in shards.all().filter(|shard| *shard != Shard::SYSTEM) {
         let stream = broker.get_stream(subject::stream(shard)).await.expect("a stream");
         let config = stream.cached_info().config.clone();
-        broker.update_stream(Config { max_bytes: 1, ..config.clone() }).await.expect("it is full");
+        broker
+            .update_stream(Config { max_bytes: 1, ..config.clone() })
+            .await
+            .expect("the stream's limit is set");
         before.push(config);
     }
     let room = json!({ "name": "board", "private": true, "users": ["bob"] });
@@ -172,7 +177,7 @@ async fn room_of_which_only_the_creation_is_stored_is_completed_by_the_same_requ
         }
     }
     for config in before {
-        broker.update_stream(config).await.expect("it takes events again");
+        broker.update_stream(config).await.expect("the stream's limit is restored");
     }
     for (path, body) in [(paths::ROOMS, &room), (paths::TEAMS, &team)] {
         let (status, made) = keyed(&ann, Method::POST, path, "k", body).await;

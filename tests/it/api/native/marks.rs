@@ -25,7 +25,7 @@ async fn read_mark_sets_unread_and_never_moves_back() {
         assert_eq!(marked.0, StatusCode::NO_CONTENT);
         assert_eq!(bob.get(&path).await.1["unread"], unread);
     }
-    // What was read may be deleted since.
+    // The message that was read may have been deleted.
     assert_eq!(ann.delete(&format!("{path}/messages/{}", ids[2])).await.0, StatusCode::NO_CONTENT);
     assert_eq!(bob.put(&read, json!({ "message_id": ids[2] })).await.0, StatusCode::NO_CONTENT);
 }
@@ -50,7 +50,7 @@ async fn read_mark_refusals_have_their_exact_answers() {
     }
     assert_eq!(refusal(&eve.put(&read, json!({ "message_id": id })).await), NOT_FOUND);
     let other = ann.put(&paths::read_mark(elsewhere), json!({ "message_id": id })).await;
-    assert_eq!(refusal(&other), NOT_FOUND, "a message is named by its room too");
+    assert_eq!(refusal(&other), NOT_FOUND, "a message is found only in its own room");
     let mut socket = cluster.socket(0, "eve").await;
     for (body, status, error) in [
         (json!({ "message_id": id }), 400, "room_pk: this socket is in no room."),
@@ -89,14 +89,17 @@ async fn frequent_read_marks_of_a_socket_store_the_last() {
         }
     }
     assert!(pushes < 20, "{pushes} pushes for 20 marks: at most one a second");
-    let heard = other.pushes_until_pong().await;
-    assert!(heard.iter().all(|push| push.event != "message-read"), "a crowd is not told: {heard:?}");
-    eventually("it is stored", || async {
+    let pushes = other.pushes_until_pong().await;
+    assert!(
+        pushes.iter().all(|push| push.event != "message-read"),
+        "read marks are not pushed to a crowd: {pushes:?}"
+    );
+    eventually("the profile change is stored", || async {
         (bob.get(&paths::room(room)).await.1["unread"] == 0).then_some(())
     })
     .await;
 
-    // A node that stops forgets none.
+    // A node that stops stores its pending read marks.
     for n in 0..2 {
         last = ann.send_message(room, &n.to_string()).await;
         here.act_ok("mark_read", json!({ "message_id": last })).await;
@@ -104,7 +107,7 @@ async fn frequent_read_marks_of_a_socket_store_the_last() {
     assert!(cluster.api[0].terminate().success());
     cluster.api[0].restart();
     cluster.api[0].wait_until_ready().await;
-    eventually("the last one is stored", || async {
+    eventually("the last event is stored", || async {
         (bob.get(&paths::room(room)).await.1["unread"] == 0).then_some(())
     })
     .await;

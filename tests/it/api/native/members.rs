@@ -37,14 +37,14 @@ async fn creator_of_a_private_room_adds_and_removes_members() {
     assert_eq!(listed, json!({ "results": ["bob", "eve"], "next": null }));
     let (_, first) = eve.get(&format!("{members}?limit=1")).await;
     assert_eq!(first["results"], json!(["bob"]));
-    let next = first["next"].as_str().expect("there is more");
+    let next = first["next"].as_str().expect("a next page");
     let (_, second) = eve.get(&format!("{members}?limit=1&cursor={next}")).await;
     assert_eq!(second, json!({ "results": ["eve"], "next": null }));
 
     assert_eq!(refusal(&bob.delete(&of("eve")).await), FORBIDDEN);
     assert_eq!(ann.delete(&of("eve")).await.0, StatusCode::NO_CONTENT);
     assert_eq!(refusal(&eve.get(&path).await), NOT_FOUND);
-    assert_eq!(bob.delete(&of("bob")).await.0, StatusCode::NO_CONTENT, "everyone may remove himself");
+    assert_eq!(bob.delete(&of("bob")).await.0, StatusCode::NO_CONTENT, "a member may remove himself");
     assert_eq!(refusal(&bob.get(&path).await), NOT_FOUND);
     assert_eq!(admin(&cluster, 0).put(&of("bob"), Value::Null).await.0, StatusCode::NO_CONTENT);
     assert_eq!(bob.get(&path).await.0, StatusCode::OK);
@@ -94,7 +94,8 @@ async fn members_are_paged_in_one_order_in_any_collation() {
         let last =
             ParticipantKey { user: user.parse().expect("an id"), incarnation: i64::MAX.unsigned_abs() };
         let request = ParticipantsRequest { room, is_paged: true, after: Some(last), expires_at: expiry() };
-        let page: ParticipantsReply = ask(&client, rpc::PARTICIPANTS, &request).await.expect("an answer");
+        let page: ParticipantsReply =
+            ask(&client, rpc::PARTICIPANTS, &request).await.expect("the node answers");
         let found: Vec<&str> = page.present.iter().map(|word| word.user.as_str()).collect();
         assert_eq!((found.as_slice(), page.next), (&people[n + 1..], None));
     }

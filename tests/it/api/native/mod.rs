@@ -58,6 +58,6 @@ async fn ask<T: DeserializeOwned>(
     request: &impl Serialize,
 ) -> RpcResult<T> {
     let payload = serde_json::to_vec(request).expect("JSON");
-    let answer = client.request(subject, payload.into()).await.expect("an answer");
+    let answer = client.request(subject, payload.into()).await.expect("the node answers");
     serde_json::from_slice(&answer.payload).expect("a reply")
 }

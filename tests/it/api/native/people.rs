@@ -15,7 +15,7 @@ use super::{FORBIDDEN, NOT_FOUND, admin, refusal};
 async fn person_has_the_newest_profile() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let now = protocol::clock::Timestamp::now().unix_ms() / 1_000;
-    let said = |issued_at: i64, name: &str| {
+    let with_claims = |issued_at: i64, name: &str| {
         let claims = json!({
             "user_id": "bob", "iat": issued_at, "username": name, "email": "bob@example.com",
             "account": 12.5, "business": true,
@@ -30,14 +30,14 @@ async fn person_has_the_newest_profile() {
         })
     };
     let path = &paths::user("bob");
-    let first = said(now - 20, "Bob");
+    let first = with_claims(now - 20, "Bob");
     let mail = || json!("bob@example.com");
     assert_eq!(first.get(path).await, (StatusCode::OK, expected("Bob", Value::Null, mail(), json!("12.5"))));
     let (ann, root) = (cluster.rest(0, "ann"), admin(&cluster, 0));
     assert_eq!(
         ann.get(path).await.1,
         expected("Bob", Value::Null, Value::Null, Value::Null),
-        "mail and balance are one's own"
+        "others do not see email and account"
     );
     let (status, changed) = root.put(path, json!({ "username": "Robert", "language": "de" })).await;
     assert_eq!((status, changed), (StatusCode::OK, expected("Robert", json!("de"), mail(), json!("12.5"))));
@@ -46,7 +46,7 @@ async fn person_has_the_newest_profile() {
         expected("Robert", json!("de"), mail(), json!("12.5")),
         "an older token changes nothing"
     );
-    let newer = said(now + 20, "Bob");
+    let newer = with_claims(now + 20, "Bob");
     assert_eq!(newer.get(path).await.1, expected("Bob", json!("de"), mail(), json!("12.5")));
 }
 
@@ -66,7 +66,11 @@ async fn person_refusals_have_their_exact_answers() {
         assert_eq!(refusal(&root.put(&paths::user("bob"), body).await), (400, "bad_request", detail));
     }
     let (status, nobody) = ann.get(&paths::user("nobody")).await;
-    assert_eq!((status, &nobody["username"]), (StatusCode::OK, &Value::Null), "no token has described them");
+    assert_eq!(
+        (status, &nobody["username"]),
+        (StatusCode::OK, &Value::Null),
+        "an unknown person has no username"
+    );
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ async fn removal_reaches_the_cache_of_another_node() {
     for _ in 0..3 {
         assert_eq!(bob.get(&path).await.0, StatusCode::OK);
         assert_eq!(ann.delete(&format!("{path}/members/bob")).await.0, StatusCode::NO_CONTENT);
-        eventually("bob is out", || async { (bob.get(&path).await.0 == 404).then_some(()) }).await;
+        eventually("bob is removed", || async { (bob.get(&path).await.0 == 404).then_some(()) }).await;
         assert_eq!(ann.put(&format!("{path}/members/bob"), Value::Null).await.0, StatusCode::NO_CONTENT);
     }
     let metrics = cluster.api[1].metrics().await;
@@ -40,11 +40,11 @@ async fn rows_that_lack_a_removal_grant_nothing() {
     cluster.persister[0].kill9();
     let removed = ann.delete(&format!("{path}/members/bob")).await;
     assert_eq!(removed, (StatusCode::ACCEPTED, json!({ "applied": false })));
-    eventually("the node has heard of it", || async {
+    eventually("the node has received the removal", || async {
         (refusal(&bob.get(&path).await) == lags).then_some(())
     })
     .await;
-    // A node that hears nothing of it, since it was not there, asks where the log ends.
+    // A node that was down during the removal reads the end of the log.
     cluster.api[1].kill9();
     cluster.api[1].restart();
     cluster.api[1].wait_until_ready().await;
@@ -57,7 +57,8 @@ async fn rows_that_lack_a_removal_grant_nothing() {
     })
     .await;
     cluster.persister[0].restart();
-    eventually("bob is out", || async { (refusal(&bob.get(&path).await) == NOT_FOUND).then_some(()) }).await;
+    eventually("bob is removed", || async { (refusal(&bob.get(&path).await) == NOT_FOUND).then_some(()) })
+        .await;
 }
 
 #[tokio::test]
@@ -70,14 +71,15 @@ async fn member_added_to_a_room_postgres_lacks_gets_503_not_404() {
     let added = ann.put(&format!("{path}/members/bob"), Value::Null).await;
     assert_eq!(added, (StatusCode::ACCEPTED, json!({ "applied": false })));
     let lags = (503, "unavailable", "The check of your rights is not available now. Try again.");
-    eventually("the node has heard that he is in", || async {
+    eventually("the node has received the addition", || async {
         let answer = bob.get(&path).await;
         (refusal(&answer) == lags).then_some(())
     })
     .await;
-    assert_eq!(ann.get(&path).await.0, StatusCode::OK, "a yes by how it was made is one");
+    assert_eq!(ann.get(&path).await.0, StatusCode::OK, "the creator keeps access to the new room");
     cluster.persister[0].resume();
-    eventually("bob is in", || async { (bob.get(&path).await.0 == StatusCode::OK).then_some(()) }).await;
+    eventually("bob is in the room", || async { (bob.get(&path).await.0 == StatusCode::OK).then_some(()) })
+        .await;
 }
 
 #[tokio::test]
@@ -92,12 +94,12 @@ async fn cached_yes_holds_and_a_no_is_unknown_while_postgres_is_down() {
     socket.act_ok("subscribe", channel.clone()).await;
     let joined = socket.join_room(room).await;
     assert_eq!((joined.id, &*joined.name), (room, "board"));
-    assert_eq!(joined.participants, Some(vec![]), "the node itself knows who is in");
+    assert_eq!(joined.participants, Some(vec![]), "the node knows the participants without Postgres");
     let mut stranger = cluster.socket(0, "eve").await;
     let answer = stranger.act("subscribe", channel.clone()).await;
     assert_eq!(answer.status, 503, "{answer}");
     postgres.restart();
-    eventually("the stranger is told", || async {
+    eventually("the stranger gets 404", || async {
         let mut stranger = cluster.socket(0, "eve").await;
         let answer = stranger.act("subscribe", channel.clone()).await;
         (answer.status == 404).then_some(())
@@ -115,10 +117,10 @@ async fn room_that_postgres_lacks_is_read_from_the_log() {
     let (status, room) = ann.post(paths::ROOMS, body).await;
     assert_eq!((status, &room["applied"]), (StatusCode::CREATED, &json!(false)), "{room}");
     let messages = paths::messages(&room["id"]);
-    let (status, said) = bob.post(&messages, json!({ "message": "early" })).await;
-    assert_eq!(status, StatusCode::CREATED, "{said}");
+    let (status, message) = bob.post(&messages, json!({ "message": "early" })).await;
+    assert_eq!(status, StatusCode::CREATED, "{message}");
     cluster.persister[0].restart();
-    eventually("all has landed", || async {
+    eventually("Postgres has all events", || async {
         let page: Page<MessageView> = bob.try_read(&messages).await?;
         (page.results.first()?.message == "early").then_some(())
     })

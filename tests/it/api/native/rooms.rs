@@ -33,7 +33,7 @@ async fn creator_changes_a_room() {
 
     let (_, changed) = admin(&cluster, 0).patch(&path, json!({ "private": true })).await;
     assert_eq!((&changed["private"], &changed["kind"]), (&json!(true), &json!("private")));
-    assert_eq!(changed["name"], "talk", "what is not named stays");
+    assert_eq!(changed["name"], "talk", "fields that are not given keep their values");
     assert_eq!(refusal(&bob.get(&path).await), NOT_FOUND);
     assert_eq!(bob.rooms().await, []);
     let (_, changed) = ann.patch(&path, json!({ "private": false })).await;
@@ -50,7 +50,7 @@ async fn closed_room_is_only_read() {
     let path = paths::room(room);
     assert_eq!(refusal(&bob.delete(&path).await), FORBIDDEN);
     assert_eq!(ann.delete(&path).await, (StatusCode::NO_CONTENT, Value::Null));
-    assert_eq!(ann.delete(&path).await.0, StatusCode::NO_CONTENT, "it is closed already");
+    assert_eq!(ann.delete(&path).await.0, StatusCode::NO_CONTENT, "closing a closed room succeeds");
 
     let (_, shown) = bob.get(&path).await;
     assert_eq!(shown["active"], false);
@@ -79,13 +79,13 @@ async fn repeated_key_makes_one_room() {
     let make = async |n: usize, body: Value| {
         let rest = cluster.rest(n, "ann");
         let request = rest.request(Method::POST, paths::ROOMS).header("idempotency-key", "k-1");
-        let answer = request.json(&body).send().await.expect("an answer");
+        let answer = request.json(&body).send().await.expect("the node answers");
         (answer.status(), answer.json::<Value>().await.expect("JSON"))
     };
     let body = json!({ "name": "board", "private": true, "users": ["bob"] });
     let first = make(0, body.clone()).await;
     assert_eq!(first.0, StatusCode::CREATED);
-    assert_eq!(make(1, body).await, first, "the answer is what was stored then");
+    assert_eq!(make(1, body).await, first, "the repeated answer is the first one");
     let another = make(1, json!({ "name": "another" })).await;
     let detail = "This Idempotency-Key was used before, for something else.";
     assert_eq!(refusal(&another), (422, "key_reused", detail));
@@ -102,13 +102,13 @@ async fn room_shows_participants_and_unread_count() {
     socket.event("participant-join").await;
     ann.send_message(room, "one").await;
     bob.send_message(room, "two").await;
-    let shown = tests::eventually("bob is in", || async {
+    let shown = tests::eventually("bob is in the room", || async {
         let (_, shown) = ann.get(&paths::room(room)).await;
         (shown["participants"] == json!(["bob"]) && shown["unread"] == 1).then_some(shown)
     });
     let shown = shown.await;
     assert_eq!(shown["users"], json!(["bob", "cid"]));
-    assert!(shown.get("count").is_none(), "few enough to be named: {shown}");
+    assert!(shown.get("count").is_none(), "few participants are named, not counted: {shown}");
     let (_, present) = ann.get(&paths::participants(room)).await;
     assert_eq!(present, json!({ "results": ["bob"], "next": null }));
     let stranger = cluster.rest(0, "eve").get(&paths::participants(room)).await;
@@ -122,7 +122,7 @@ async fn unread_count_ends_at_the_own_newest_message_and_at_a_hundred() {
     let room = ann.create_room("general").await;
     let unread = async || {
         let (status, _) = bob.get(&paths::messages(room)).await;
-        assert_eq!(status, StatusCode::OK, "what was sent is applied");
+        assert_eq!(status, StatusCode::OK, "the sent messages are applied");
         bob.get(&paths::room(room)).await.1["unread"].clone()
     };
     for n in 0..3 {
@@ -130,13 +130,13 @@ async fn unread_count_ends_at_the_own_newest_message_and_at_a_hundred() {
     }
     assert_eq!(unread().await, 3);
     let own = bob.send_message(room, "I have read it").await;
-    assert_eq!(unread().await, 0, "who writes has read up to there");
+    assert_eq!(unread().await, 0, "a person's own message marks the room as read");
     let deleted = ann.send_message(room, "a mistake").await;
     ann.delete(&paths::message(room, deleted)).await;
     ann.send_message(room, "news").await;
     assert_eq!(unread().await, 1);
     bob.delete(&paths::message(room, own)).await;
-    assert_eq!(unread().await, 1, "that it was deleted unreads nothing");
+    assert_eq!(unread().await, 1, "deleting a read message changes no unread count");
     for n in 0..101 {
         ann.send_message(room, &format!("{n}")).await;
     }

@@ -38,7 +38,7 @@ async fn team_is_visible_to_its_members_only() {
     assert_eq!(ann.put(&of("eve"), Value::Null).await.0, StatusCode::NO_CONTENT);
     assert_eq!(eve.get(&path).await.1["users"], json!(["bob", "eve"]));
     assert_eq!(refusal(&eve.delete(&of("bob")).await), FORBIDDEN);
-    assert_eq!(eve.delete(&of("eve")).await.0, StatusCode::NO_CONTENT, "everyone may remove himself");
+    assert_eq!(eve.delete(&of("eve")).await.0, StatusCode::NO_CONTENT, "a member may remove himself");
     assert_eq!(refusal(&eve.get(&path).await), NOT_FOUND);
 
     let mut socket = cluster.socket(0, "eve").await;
@@ -81,7 +81,7 @@ async fn lists_continue_behind_rows_that_are_not_written_yet() {
     for path in [paths::TEAMS, paths::ROOMS] {
         assert_eq!(bob.page(path).await.results.len(), 3, "{path}");
     }
-    // The system shard makes them, and is behind.
+    // Memberships of rooms and teams whose creation is not yet applied.
     let pool = cluster.database.pool().await;
     for sql in [
         "INSERT INTO team_member SELECT 0, 900000 + n, 'bob', 'ann' FROM generate_series(1, 250) n",
@@ -121,10 +121,10 @@ async fn team_room_is_open_to_its_members_only() {
     let own = ann.put(&format!("{path}/members/eve"), Value::Null).await;
     assert_eq!(refusal(&own), (409, "conflict", "Only a private room has members of its own."));
 
-    // Bob's right is kept by the second node; the first one takes it.
+    // The second node has cached Bob's access; the first one removes him.
     let members = paths::team_members(team);
     assert_eq!(ann.delete(&format!("{members}/bob")).await.0, StatusCode::NO_CONTENT);
-    tests::eventually("bob is out", || async { (bob.get(&path).await.0 == 404).then_some(()) }).await;
+    tests::eventually("bob is removed", || async { (bob.get(&path).await.0 == 404).then_some(()) }).await;
     assert_eq!(ann.put(&format!("{members}/eve"), Value::Null).await.0, StatusCode::NO_CONTENT);
-    assert_eq!(eve.get(&path).await.0, StatusCode::OK, "a kept no is never given");
+    assert_eq!(eve.get(&path).await.0, StatusCode::OK, "a refusal is not cached");
 }

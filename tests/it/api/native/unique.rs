@@ -23,7 +23,7 @@ async fn pair(rest: &Rest, users: [&str; 2]) -> (StatusCode, Value) {
 }
 
 /// Sends fifty concurrent requests to two nodes; returns the one room's id and the number of answers 201.
-async fn rush(cluster: &Cluster) -> (u64, usize) {
+async fn create_at_once(cluster: &Cluster) -> (u64, usize) {
     let mut requests = JoinSet::new();
     for n in 0..AT_ONCE {
         let admin = admin(cluster, n % 2);
@@ -49,12 +49,12 @@ async fn rows(cluster: &Cluster) -> Vec<(i64, i32)> {
         .expect("rows")
 }
 
-/// Trims the creations of rooms from the log, as the persister does once they are old.
-async fn forget(cluster: &Cluster) {
+/// Trims the creations of rooms from the log, as the persister does with old events.
+async fn trim_creations(cluster: &Cluster) {
     let args = cluster.nats.args(BrokerUser::Persister);
     let jetstream = nats::connect_once(&args, BrokerUser::Persister).await.expect("the broker").jetstream();
     let last = log::state(&jetstream, Shard::SYSTEM).await.expect("the log").last;
-    log::purge_below(&jetstream, Shard::SYSTEM, last + 1).await.expect("purged");
+    log::purge_below(&jetstream, Shard::SYSTEM, last + 1).await.expect("the stream is purged");
 }
 
 #[tokio::test]
@@ -81,20 +81,20 @@ async fn match_room_has_two_people_and_is_made_by_admins() {
     let path = paths::room(&room["id"]);
     for rest in [&ann, &bob] {
         assert_eq!(rest.get(&path).await.1["id"], room["id"]);
-        let said = rest.post(&format!("{path}/messages"), json!({ "message": "hi" })).await;
-        assert_eq!(said.0, StatusCode::CREATED);
+        let sent = rest.post(&format!("{path}/messages"), json!({ "message": "hi" })).await;
+        assert_eq!(sent.0, StatusCode::CREATED);
         assert_eq!(refusal(&rest.delete(&path).await), FORBIDDEN);
     }
     assert_eq!(eve.get(&path).await.0, StatusCode::NOT_FOUND);
     let (_, other) = pair(&admin, ["ann", "eve"]).await;
-    assert_ne!(other["id"], room["id"], "another pair has another");
+    assert_ne!(other["id"], room["id"], "another pair has another room");
 }
 
 #[tokio::test]
 async fn match_room_creation_is_unique_under_concurrent_requests() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
-    let (room, new) = rush(&cluster).await;
-    assert_eq!(new, 1, "one is told that it made the room");
+    let (room, new) = create_at_once(&cluster).await;
+    assert_eq!(new, 1, "exactly one request is answered 201");
     assert_eq!(rows(&cluster).await, [(i64::try_from(room).expect("an id"), 0)]);
 }
 
@@ -103,11 +103,11 @@ async fn match_room_creation_is_unique_while_the_persister_is_down() {
     let mut cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     cluster.rest(0, "ann").create_room("first").await;
     cluster.persister[0].kill9();
-    let (room, new) = rush(&cluster).await;
+    let (room, new) = create_at_once(&cluster).await;
     assert_eq!(new, 1);
     cluster.persister[0].restart();
     let made = vec![(i64::try_from(room).expect("an id"), 0)];
-    eventually("it has landed", || async { (rows(&cluster).await == made).then_some(()) }).await;
+    eventually("the room is in Postgres", || async { (rows(&cluster).await == made).then_some(()) }).await;
     eventually("changes are possible again", || async {
         let (status, found) = pair(&admin(&cluster, 1), ["ann", "bob"]).await;
         (status == StatusCode::OK && found["id"] == room && found.get("applied").is_none()).then_some(())
@@ -119,11 +119,11 @@ async fn match_room_creation_is_unique_while_the_persister_is_down() {
 async fn match_room_is_found_after_its_creation_left_the_log() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (_, room) = pair(&admin(&cluster, 0), ["ann", "bob"]).await;
-    forget(&cluster).await;
+    trim_creations(&cluster).await;
     assert_eq!(pair(&admin(&cluster, 1), ["ann", "bob"]).await, (StatusCode::OK, room.clone()));
     let closed = admin(&cluster, 0).delete(&paths::room(&room["id"])).await;
     assert_eq!(closed.0, StatusCode::NO_CONTENT);
-    let (next, new) = rush(&cluster).await;
+    let (next, new) = create_at_once(&cluster).await;
     assert_eq!(new, 1);
     let id = |room: &Value| room.as_i64().expect("an id");
     assert_eq!(rows(&cluster).await, [(id(&room["id"]), 0), (id(&json!(next)), 1)]);
@@ -134,10 +134,10 @@ async fn closed_match_room_is_followed_by_another() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let mut rooms = Vec::new();
     for generation in 0..3 {
-        let (room, new) = rush(&cluster).await;
+        let (room, new) = create_at_once(&cluster).await;
         assert_eq!(new, 1, "generation {generation}");
         rooms.push((i64::try_from(room).expect("an id"), generation));
-        // The close is known to a node that had no part in it as soon as it is acknowledged.
+        // Once the close is acknowledged, the other node knows it too.
         let closed = admin(&cluster, 1).delete(&paths::room(room)).await;
         assert_eq!(closed.0, StatusCode::NO_CONTENT);
     }
@@ -150,14 +150,18 @@ async fn match_room_creation_with_a_repeated_key_is_answered_alike() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let make = async |n: usize, body: Value| {
         let request = admin(&cluster, n).request(Method::POST, paths::ROOMS).header("idempotency-key", "k-1");
-        let answer = request.json(&body).send().await.expect("an answer");
+        let answer = request.json(&body).send().await.expect("the node answers");
         (answer.status(), answer.json::<Value>().await.expect("JSON"))
     };
     let body = |users: [&str; 2]| json!({ "kind": "match", "users": users });
     let first = make(0, body(["ann", "bob"])).await;
     assert_eq!(first.0, StatusCode::CREATED, "{first:?}");
-    assert_eq!(make(1, body(["bob", "ann"])).await, first, "it made the room, and is told so again");
-    assert_eq!(pair(&admin(&cluster, 1), ["ann", "bob"]).await.0, StatusCode::OK, "another request found it");
+    assert_eq!(make(1, body(["bob", "ann"])).await, first, "the repeat is answered 201 again");
+    assert_eq!(
+        pair(&admin(&cluster, 1), ["ann", "bob"]).await.0,
+        StatusCode::OK,
+        "a request without the key finds the room"
+    );
     let reused = (422, "key_reused", "This Idempotency-Key was used before, for something else.");
     assert_eq!(refusal(&make(1, body(["ann", "eve"])).await), reused);
     assert_eq!(refusal(&make(0, json!({ "name": "board" })).await), reused);

@@ -28,14 +28,15 @@ async fn examples_of_the_support_page_are_answered_as_shown() {
                 .map_or(Ok(Value::Null), |body| serde_json::from_str(&body.replace(EXAMPLE, &key)));
             let is_agents = path.contains("room-list");
             let rest = if is_agents { agent(&cluster, "DOWELL12345") } else { visitor(&cluster, 0) };
-            let (status, body) = rest.send(method, &path, &body.expect("JSON")).await.expect("an answer");
+            let (status, body) =
+                rest.send(method, &path, &body.expect("JSON")).await.expect("the node answers");
             assert_eq!(status, StatusCode::OK, "{request}: {body}");
             if let Some(made) = body["inserted_id"].as_str() {
                 made.clone_into(&mut key);
             }
             answer = body;
         } else {
-            let example = line.strip_prefix("< ").expect("an answer");
+            let example = line.strip_prefix("< ").expect("a line of the answer");
             let example: Value = serde_json::from_str(&example.replace(EXAMPLE, &key)).expect("JSON");
             assert!(is_like(&answer, &example), "{answer} is not like {example}");
             assert_eq!((&answer["success"], &answer["message"]), (&example["success"], &example["message"]));

@@ -7,7 +7,7 @@ use tests::{
     eventually,
 };
 
-use super::{SERVICE, get, key, message, messages, refusal, say, shown, visit, visit_of, visitor};
+use super::{SERVICE, get, key, message, messages, refusal, send, shown, visit, visit_of, visitor};
 
 #[tokio::test]
 async fn support_message_is_read_at_once_on_another_node() {
@@ -62,7 +62,7 @@ async fn support_message_with_a_repeated_key_is_stored_once() {
     let room = key(&room);
     let send = async |n: usize, text: &str| {
         let request = visitor(&cluster, n).request(Method::POST, SERVICE).header("idempotency-key", "k-1");
-        let answer = request.json(&message(room, text)).send().await.expect("an answer");
+        let answer = request.json(&message(room, text)).send().await.expect("the node answers");
         (answer.status(), answer.json::<Value>().await.expect("JSON"))
     };
     for n in 0..4 {
@@ -82,10 +82,10 @@ async fn support_history_has_the_newest_five_hundred_messages() {
     let mut requests = tokio::task::JoinSet::new();
     for n in 0..505 {
         let (rest, room) = (rest.clone(), room.clone());
-        requests.spawn(async move { say(&rest, &room, &n.to_string()).await });
+        requests.spawn(async move { send(&rest, &room, &n.to_string()).await });
     }
     requests.join_all().await;
-    say(&rest, &room, "last").await;
+    send(&rest, &room, "last").await;
     let read = async |before: &str| {
         let (status, answer) = rest.get(&format!("{SERVICE}?type=get_messages&room_id={room}{before}")).await;
         assert_eq!(status, StatusCode::OK, "{answer}");
@@ -94,8 +94,9 @@ async fn support_history_has_the_newest_five_hundred_messages() {
     let newest = read("").await;
     let found = newest["response"].as_array().expect("a list");
     assert_eq!((found.len(), &found[499]["message_data"]), (500, &json!("last")));
-    assert_eq!(newest["next"], found[0]["_id"], "it goes on before the oldest");
-    let oldest = read(&format!("&before={}", newest["next"].as_str().expect("there are older ones"))).await;
+    assert_eq!(newest["next"], found[0]["_id"], "the cursor is the oldest message");
+    let oldest =
+        read(&format!("&before={}", newest["next"].as_str().expect("a cursor for older messages"))).await;
     let older = oldest["response"].as_array().expect("a list");
     assert_eq!((older.len(), oldest.get("next")), (6, None));
     let mut texts: Vec<&Value> = older.iter().chain(found).map(|message| &message["message_data"]).collect();
@@ -103,7 +104,7 @@ async fn support_history_has_the_newest_five_hundred_messages() {
     assert!(ids.is_sorted());
     texts.sort_by_key(|text| text.as_str());
     texts.dedup();
-    assert_eq!(texts.len(), 506, "each is read once");
+    assert_eq!(texts.len(), 506, "each message is listed once");
 }
 
 #[tokio::test]
@@ -113,8 +114,8 @@ async fn support_history_before_a_foreign_message_is_refused() {
     let [room, other] = [visit(&rest, visit_of("a")).await, visit(&rest, visit_of("b")).await];
     let (room, other) = (key(&room), key(&other));
     for room in [room, other] {
-        say(&rest, room, "first").await;
-        say(&rest, room, "second").await;
+        send(&rest, room, "first").await;
+        send(&rest, room, "second").await;
     }
     let read = async |before: &str| {
         rest.get(&format!("{SERVICE}?type=get_messages&room_id={room}&before={before}")).await
@@ -124,7 +125,11 @@ async fn support_history_before_a_foreign_message_is_refused() {
     let (status, answer) = read(&own).await;
     assert_eq!((status, &answer["response"][0]["message_data"]), (StatusCode::OK, &json!("first")));
     let refused = refusal(400, "before: must be the _id of a message of the room.");
-    assert_eq!(read(&id(&messages(&rest, other).await)).await, refused, "another room's");
+    assert_eq!(
+        read(&id(&messages(&rest, other).await)).await,
+        refused,
+        "a message of another room is refused"
+    );
     for bad in [&own[1..], "x", "", room] {
         assert_eq!(read(bad).await, refused, "{bad}");
     }
@@ -137,19 +142,21 @@ async fn support_messages_are_kept_and_unknown_keys_get_503_while_the_persister_
     let room = visit(&rest, visit_of("ABCD12345")).await;
     let room = key(&room);
     cluster.persister[0].pause();
-    // Its creation is in the log alone: its key opens nothing yet, and is not said to be wrong.
+    // The creation is in the log only: reads by its key are answered 503, not 404.
     let new = visit(&rest, visit_of("EFGH")).await;
     assert_eq!((&new["user_id"], &new["is_active"]), (&json!("EFGH"), &json!(true)));
-    say(&rest, room, "hello").await;
+    send(&rest, room, "hello").await;
     assert_eq!(messages(&rest, room).await, [] as [Value; 0]);
     let unknown = refusal(503, "The room is not available now. Try again.");
     assert_eq!(get(&rest, "get_room_by_id", key(&new)).await, unknown);
     cluster.persister[0].resume();
-    eventually("all has landed", || async {
+    eventually("Postgres has all events", || async {
         (get(&rest, "get_room_by_id", key(&new)).await.0 == StatusCode::OK).then_some(())
     })
     .await;
     assert_eq!(shown(&rest, key(&new)).await, new);
-    eventually("what was said is read", || async { (messages(&rest, room).await.len() == 1).then_some(()) })
-        .await;
+    eventually("the message can be read", || async {
+        (messages(&rest, room).await.len() == 1).then_some(())
+    })
+    .await;
 }

@@ -22,7 +22,7 @@ const SERVICE: &str = "/api/v2/room-service/";
 const LIST: &str = "/api/v2/room-list/";
 
 /// Starts a cluster of one node of each kind with additional variables.
-async fn started(more: &[(&'static str, &str)]) -> Cluster {
+async fn start(more: &[(&'static str, &str)]) -> Cluster {
     Cluster::start_with(Size::default(), Database::shared(), more).await
 }
 
@@ -76,7 +76,7 @@ fn message(room: &str, text: &str) -> Value {
     })
 }
 
-async fn say(rest: &Rest, room: &str, text: &str) {
+async fn send(rest: &Rest, room: &str, text: &str) {
     let (status, answer) = rest.post(SERVICE, message(room, text)).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
 }
@@ -103,7 +103,7 @@ async fn messages(rest: &Rest, room: &str) -> Vec<Value> {
 /// Closes a room by a GET with a body, as the document does.
 async fn close(rest: &Rest, room: &str) -> (StatusCode, Value) {
     let body = json!({ "type": "delete_room", "room_id": room, "is_active": false });
-    rest.send(Method::GET, SERVICE, &body).await.expect("an answer")
+    rest.send(Method::GET, SERVICE, &body).await.expect("the node answers")
 }
 
 /// A refusal of this dialect.

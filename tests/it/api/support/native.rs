@@ -8,7 +8,7 @@ use tests::{
     cluster::{Cluster, Size, sign},
 };
 
-use super::{agent, agent_of, close, key, messages, native_room, say, shown, visit, visit_of, visitor};
+use super::{agent, agent_of, close, key, messages, native_room, send, shown, visit, visit_of, visitor};
 
 #[tokio::test]
 async fn visitors_and_native_agents_talk() {
@@ -17,11 +17,12 @@ async fn visitors_and_native_agents_talk() {
     let room = visit(&rest, visit_of("7")).await;
     let agent = agent(&cluster, "DOWELL12345");
     let native = native_room(&agent).await;
-    let mut socket =
-        Socket::open(&cluster.fanout[1].address(), &sign(&agent_of("DOWELL12345"))).await.expect("it opens");
+    let mut socket = Socket::open(&cluster.fanout[1].address(), &sign(&agent_of("DOWELL12345")))
+        .await
+        .expect("the socket opens");
     socket.join_room(native).await;
 
-    say(&rest, key(&room), "is anybody here?").await;
+    send(&rest, key(&room), "is anybody here?").await;
     let push = socket.event("chat-message").await;
     let data = &push.data;
     assert_eq!((&data["message"], &data["user"]), (&json!("is anybody here?"), &json!("visitor:7")));
@@ -30,9 +31,9 @@ async fn visitors_and_native_agents_talk() {
     let sent = socket.send_message("I am").await;
     agent.send_message(native, "at the desk").await;
 
-    // What is said on a socket is acknowledged once the log has it; a read waits for it.
+    // A message by socket is acknowledged once it is in the log; a read waits until it is in Postgres.
     let found = messages(&rest, key(&room)).await;
-    let heard: Vec<_> = found
+    let fields: Vec<_> = found
         .iter()
         .map(|message| {
             (&message["message_data"], &message["side"], &message["auther"], &message["message_type"])
@@ -40,7 +41,7 @@ async fn visitors_and_native_agents_talk() {
         .collect();
     let text = json!("text");
     assert_eq!(
-        heard,
+        fields,
         [
             (&json!("is anybody here?"), &json!(true), &json!("client"), &text),
             (&json!("I am"), &json!(false), &json!("agent"), &text),
@@ -52,7 +53,7 @@ async fn visitors_and_native_agents_talk() {
     assert_eq!((&stored[0]["user"], &stored[0]["detail"]), (&json!("visitor:7"), &detail));
     assert_eq!(stored[1].get("detail"), None);
 
-    // Edited and deleted here, edited and deleted there.
+    // Edits and deletions by either dialect are seen in the other one.
     let path = paths::message(native, sent);
     let edit = agent.patch(&path, json!({ "message": "We are" })).await;
     assert_eq!(edit.0, StatusCode::OK);
@@ -79,7 +80,7 @@ async fn visitor_with_a_token_enters_by_native() {
     let mut socket = cluster.socket(0, "ann").await;
     socket.join_room(native).await;
     ann.send_message(native, "by native").await;
-    say(&ann, key(&room), "by the desk").await;
+    send(&ann, key(&room), "by the desk").await;
     for text in ["by native", "by the desk"] {
         let push = socket.event("chat-message").await;
         assert_eq!((push.message(), push.user()), (text, "ann"));
@@ -92,9 +93,13 @@ async fn visitor_with_a_token_enters_by_native() {
     // An agent closes it as native clients do.
     let path = paths::room(native);
     let closed = agent(&cluster, "DOWELL12345").send(Method::DELETE, &path, &serde_json::Value::Null).await;
-    assert_eq!(closed.expect("an answer").0, StatusCode::NO_CONTENT);
+    assert_eq!(closed.expect("the node answers").0, StatusCode::NO_CONTENT);
     assert_eq!(shown(&ann, key(&room)).await["is_active"], false);
-    assert_ne!(key(&visit(&ann, visit_of("ann")).await), key(&room), "a closed room is followed by another");
+    assert_ne!(
+        key(&visit(&ann, visit_of("ann")).await),
+        key(&room),
+        "a closed room is replaced by a new one"
+    );
 }
 
 #[tokio::test]
@@ -102,7 +107,7 @@ async fn support_key_grants_nothing_by_native() {
     let cluster = Cluster::start(Size::default()).await;
     let room = visit(&visitor(&cluster, 0), visit_of("7")).await;
     let native = native_room(&agent(&cluster, "DOWELL12345")).await;
-    // The person 7 is not the visitor who calls himself 7.
+    // The person 7 and the visitor 7 are different users.
     let strangers = [cluster.rest(0, "7"), agent(&cluster, "OTHER"), cluster.rest(0, "eve")];
     for stranger in &strangers {
         let nothing = stranger.get(&paths::room(999_999)).await;
@@ -117,8 +122,8 @@ async fn support_key_grants_nothing_by_native() {
         let answer = socket.act("join_room", json!({ "room_pk": id })).await;
         assert_eq!(answer.refusal(), (404, "Not found."));
     }
-    // Who holds the key writes in the room, under their own name.
-    say(&strangers[2], key(&room), "I was given the key").await;
+    // A person who has the key writes in the room under their own name.
+    send(&strangers[2], key(&room), "I was given the key").await;
     assert_eq!(agent(&cluster, "DOWELL12345").messages(native).await[0].user, "eve");
     let forged = Rest::new(&cluster.api[0].address(), &sign(&json!({ "user_id": "visitor:7" })));
     assert_eq!(forged.get(&paths::room(native)).await.0, StatusCode::UNAUTHORIZED);

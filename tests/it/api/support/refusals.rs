@@ -9,7 +9,7 @@ use tests::{
 };
 
 use super::{
-    CONTROL, LIST, SERVICE, agent, key, message, messages, refusal, say, shown, visit, visit_of, visitor,
+    CONTROL, LIST, SERVICE, agent, key, message, messages, refusal, send, shown, visit, visit_of, visitor,
 };
 
 async fn visits_are_checked(rest: &Rest) {
@@ -86,15 +86,16 @@ async fn malformed_support_requests_are_refused_with_their_reason() {
     for (query, message) in [
         ("", read),
         ("?type=nope&room_id=x", read),
-        // A link that is only followed closes nothing.
+        // A GET without a body does not close the room.
         (&format!("?type=delete_room&room_id={}", key(&room)), read),
         ("?type=get_messages", "room_id: must be given."),
         ("?type=a&type=b", "The query is malformed."),
     ] {
         assert_eq!(rest.get(&format!("{SERVICE}{query}")).await, refusal(400, message), "{query}");
     }
-    let delete =
-        async |method: Method, body: Value| rest.send(method, SERVICE, &body).await.expect("an answer");
+    let delete = async |method: Method, body: Value| {
+        rest.send(method, SERVICE, &body).await.expect("the node answers")
+    };
     let open = json!({ "type": "delete_room", "room_id": key(&room), "is_active": true });
     assert_eq!(delete(Method::GET, open).await, refusal(400, "is_active: must be false."));
     let nameless = json!({ "type": "delete_room" });
@@ -109,7 +110,7 @@ async fn malformed_support_requests_are_refused_with_their_reason() {
     ] {
         assert_eq!(agent.get(&format!("{LIST}{query}")).await, refusal(400, message), "{query}");
     }
-    assert_eq!(shown(&rest, key(&room)).await, room, "nothing that was refused is done");
+    assert_eq!(shown(&rest, key(&room)).await, room, "no refused request has an effect");
     assert_eq!(messages(&rest, key(&room)).await, [] as [Value; 0]);
 }
 
@@ -125,7 +126,7 @@ async fn support_answers_are_not_cacheable() {
         (rest.request(Method::GET, "/api/v2/nowhere"), 404),
         (rest.request(Method::GET, LIST), 400),
     ] {
-        let answer = request.send().await.expect("an answer");
+        let answer = request.send().await.expect("the node answers");
         assert_eq!(answer.status().as_u16(), status);
         assert_eq!(answer.headers()["cache-control"], "no-store", "{status}");
     }
@@ -159,20 +160,20 @@ async fn support_bodies_addresses_and_methods_have_bounds() {
         (rest.request(Method::GET, "/api/v2/room-list/x"), 404, "Not found."),
     ];
     for (request, status, message) in cases {
-        let answer = request.send().await.expect("an answer");
+        let answer = request.send().await.expect("the node answers");
         assert_eq!(answer.status(), status, "{message}");
         assert_eq!(answer.headers()["content-type"], "application/json");
         assert_eq!(answer.headers().contains_key("allow"), status == 405);
         assert_eq!(answer.json::<Value>().await.expect("JSON"), refusal(status, message).1);
     }
-    // The longest legal text, however it is escaped.
+    // The longest legal text in each escaping.
     let room = visit(&rest, visit_of("ABCD12345")).await;
     let body = message(key(&room), "?").to_string().replace('?', &r"\ud834\udd1e".repeat(16_384));
     let request = rest.request(Method::POST, SERVICE).header(json_type.0, json_type.1).body(body);
-    assert_eq!(request.send().await.expect("an answer").status(), StatusCode::OK);
+    assert_eq!(request.send().await.expect("the node answers").status(), StatusCode::OK);
     let found = messages(&rest, key(&room)).await;
     assert!(found[0]["message_data"] == "𝄞".repeat(16_384), "it is the same text");
-    say(&rest, key(&room), "and a short one").await;
+    send(&rest, key(&room), "and a short one").await;
 }
 
 #[tokio::test]

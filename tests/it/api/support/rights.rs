@@ -24,7 +24,7 @@ async fn support_room_does_not_exist_without_its_key() {
     let flipped: String = key(&room).chars().rev().collect();
     let upper = key(&room).to_uppercase();
     let unknown = "64e96a73f59c079a226e1ae9";
-    // Letter case counts: a key is one text.
+    // Keys are case-sensitive.
     for wrong in [unknown, "", "1", "x", "%00", &flipped, &format!("{}0", key(&room))]
         .into_iter()
         .chain(upper.chars().any(|c| c.is_ascii_alphabetic()).then_some(upper.as_str()))
@@ -51,12 +51,12 @@ async fn token_sent_to_support_counts() {
     assert_eq!(get(&expired, "get_messages", key(&room)).await, wrong("Token is expired"));
     assert_eq!(expired.get(&list_of("DOWELL12345")).await, wrong("Token is expired"));
     let request = rest.request(Method::GET, SERVICE).header("authorization", "Basic YTpi");
-    let answer = request.send().await.expect("an answer");
+    let answer = request.send().await.expect("the node answers");
     assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(answer.headers()["www-authenticate"], "Bearer");
     assert_eq!(answer.json::<Value>().await.expect("JSON"), wrong("This is not a token.").1);
 
-    // A room made with a token is only that person's by room-control, and the other way round.
+    // room-control finds a room made with a token only for that person, and a room made without one only without.
     let ann = cluster.rest(0, "ann");
     let own = visit(&ann, visit_of("ann")).await;
     assert_ne!(key(&own), key(&room));
@@ -64,7 +64,7 @@ async fn token_sent_to_support_counts() {
     assert_eq!(key(&visit(&rest, visit_of("ann")).await), key(&room));
     assert_eq!((&own["user_id"], &own["room_room_id"]), (&json!("ann"), &json!("2-ann")));
     assert_eq!(cluster.rest(0, "bob").post(CONTROL, visit_of("ann")).await, forbidden());
-    // Its key opens it to whoever holds it.
+    // Everyone who has the key may read the room.
     assert_eq!(get(&rest, "get_room_by_id", key(&own)).await.1["response"], json!([own]));
 }
 
@@ -84,7 +84,7 @@ async fn agents_list_rooms_of_their_organisation_only() {
 
 #[tokio::test]
 async fn open_desk_lists_rooms_to_everyone() {
-    let cluster = super::started(&[("ROOMCAST_SUPPORT_OPEN", "true")]).await;
+    let cluster = super::start(&[("ROOMCAST_SUPPORT_OPEN", "true")]).await;
     let room = visit(&visitor(&cluster, 0), visit_of("ABCD12345")).await;
     for rest in [visitor(&cluster, 0), agent(&cluster, "OTHER")] {
         assert_eq!(rest.get(&list_of("DOWELL12345")).await, (StatusCode::OK, json!({ "rooms": [room] })));
@@ -94,7 +94,7 @@ async fn open_desk_lists_rooms_to_everyone() {
 #[tokio::test]
 async fn desk_can_require_tokens() {
     let cluster =
-        super::started(&[("ROOMCAST_SUPPORT_TOKENS", "required"), ("ROOMCAST_SUPPORT_OPEN", "true")]).await;
+        super::start(&[("ROOMCAST_SUPPORT_TOKENS", "required"), ("ROOMCAST_SUPPORT_OPEN", "true")]).await;
     let (rest, ann) = (visitor(&cluster, 0), cluster.rest(0, "ann"));
     let room = visit(&ann, visit_of("ann")).await;
     let needed = refusal(401, "A token is needed.");

@@ -8,7 +8,7 @@ use tests::cluster::{Cluster, Size};
 use tokio::task::JoinSet;
 
 use super::{
-    CONTROL, LIST, SERVICE, agent, close, forbidden, key, message, refusal, say, shown, visit, visit_of,
+    CONTROL, LIST, SERVICE, agent, close, forbidden, key, message, refusal, send, shown, visit, visit_of,
     visitor,
 };
 
@@ -77,7 +77,7 @@ async fn concurrent_requests_of_a_visit_get_one_room() {
         let rooms: Vec<Value> = requests.join_all().await;
         assert!(rooms.iter().all(|room| *room == rooms[0]), "{rooms:?}");
         assert_eq!(rooms[0]["room_room_id"], format!("{generation}-ABCD12345"));
-        assert!(keys.insert(key(&rooms[0]).to_owned()), "a closed room is not given again");
+        assert!(keys.insert(key(&rooms[0]).to_owned()), "a closed room's key is not reused");
         assert_eq!(close(&visitor(&cluster, 0), key(&rooms[0])).await.0, StatusCode::OK);
     }
     let sql = "SELECT generation FROM room WHERE kind = 'support' ORDER BY id";
@@ -101,9 +101,9 @@ async fn support_room_can_be_closed_in_three_ways() {
     {
         let room = visit(&rest, visit_of("ABCD12345")).await;
         let room = key(&room);
-        say(&rest, room, "goodbye").await;
-        let head = other.send(Method::HEAD, SERVICE, &body(room)).await.expect("an answer");
-        assert_eq!(head.0, StatusCode::BAD_REQUEST, "it asks for no change");
+        send(&rest, room, "goodbye").await;
+        let head = other.send(Method::HEAD, SERVICE, &body(room)).await.expect("the node answers");
+        assert_eq!(head.0, StatusCode::BAD_REQUEST, "HEAD does not close the room");
         assert_eq!(shown(&rest, room).await["is_active"], true);
         let (path, body) = if in_body {
             (SERVICE.to_owned(), body(room))
@@ -111,7 +111,7 @@ async fn support_room_can_be_closed_in_three_ways() {
             (format!("{SERVICE}?room_id={room}"), Value::Null)
         };
         for _ in 0..2 {
-            let answer = other.send(method.clone(), &path, &body).await.expect("an answer");
+            let answer = other.send(method.clone(), &path, &body).await.expect("the node answers");
             assert_eq!(answer, (StatusCode::OK, done.clone()), "{method} {in_body}");
         }
         let closed = shown(&rest, room).await;
@@ -136,7 +136,7 @@ async fn open_support_rooms_are_listed_newest_first() {
         body[field] = value.into();
         visit(&rest, body).await;
     }
-    say(&rest, key(&rooms[0]), "hello").await;
+    send(&rest, key(&rooms[0]), "hello").await;
     assert_eq!(close(&rest, key(&rooms[1])).await.0, StatusCode::OK);
     rooms[0]["message_data"] = "hello".into();
     let path = format!("{LIST}?org_id=DOWELL12345&product_name=WIFIQRCODE");
@@ -182,9 +182,9 @@ async fn support_list_has_the_newest_500_open_of_the_newest_5000_rooms() {
         next = page.1;
     }
     let every: Vec<String> = (1..=5_100).rev().map(|n| n.to_string()).collect();
-    assert_eq!(all, every, "its pages have every room once");
+    assert_eq!(all, every, "the pages list every room once");
     let closed = "INSERT INTO room_state (shard, room, changed, closed_at)
         SELECT (10000 + n) % 8, 10000 + n, 1, now() FROM generate_series(201, 5100) n";
-    sqlx::query(closed).execute(&pool).await.expect("closed");
+    sqlx::query(closed).execute(&pool).await.expect("the rooms are closed");
     assert_eq!(ordinals().await, (100, Some("200".to_owned()), Some("101".to_owned())));
 }

@@ -8,7 +8,7 @@ use tests::{
     cluster::{Cluster, Size},
 };
 
-use super::{FORBIDDEN, NOT_FOUND, admin, answer, chat, close, form, named, told};
+use super::{FORBIDDEN, NOT_FOUND, admin, answer, chat, close, form, id_and_time, named};
 
 async fn patch(rest: &Rest, path: &str, body: &Value) -> (u16, String) {
     answer(rest.request(Method::PATCH, path).json(body)).await
@@ -19,7 +19,7 @@ async fn change_of_a_topic_is_answered_as_in_the_document() {
     let cluster = Cluster::start(Size::default()).await;
     let leslie = named(&cluster, 0, "7", "Leslie");
     let made = chat(&leslie, "music", "Imagine Dragons").await;
-    let (id, time) = told(&made);
+    let (id, time) = id_and_time(&made);
     let mut socket = cluster.socket(0, "bob").await;
     socket.subscribe_room(id).await;
     let path = format!("/api/chat/music/{id}/");
@@ -36,7 +36,7 @@ async fn change_of_a_topic_is_answered_as_in_the_document() {
     let (_, page) = leslie.get("/api/chat/music/").await;
     assert_eq!(page["results"][0], serde_json::from_str::<Value>(&expected).expect("JSON"));
     let nothing = json!({ "title": "Queen", "room": "films", "img": "x" });
-    assert_eq!(patch(&leslie, &path, &nothing).await, (200, expected), "nothing else changes");
+    assert_eq!(patch(&leslie, &path, &nothing).await, (200, expected), "other fields keep their values");
     for none in [json!(null), json!(" ")] {
         let slashless = path.trim_end_matches('/');
         let (status, text) = patch(&leslie, slashless, &json!({ "description": none })).await;
@@ -55,7 +55,11 @@ async fn topic_change_is_refused_for_others_and_for_other_fields() {
     let body = json!({ "description": "mine" });
     assert_eq!(patch(&bob, &path, &body).await, (400, FORBIDDEN.to_owned()));
     let long = json!({ "description": "x".repeat(401) });
-    assert_eq!(patch(&bob, &path, &long).await, (400, FORBIDDEN.to_owned()), "who may is asked first");
+    assert_eq!(
+        patch(&bob, &path, &long).await,
+        (400, FORBIDDEN.to_owned()),
+        "rights are checked before fields"
+    );
     let too_long = r#"{"description":["Ensure this field has no more than 400 characters."]}"#;
     assert_eq!(patch(&ann, &path, &long).await, (400, too_long.to_owned()));
     let nul = r#"{"description":["Null characters are not allowed."]}"#;
@@ -72,7 +76,7 @@ async fn topic_change_is_refused_for_others_and_for_other_fields() {
         assert_eq!(patch(&ann, &nowhere, &body).await, (404, NOT_FOUND.to_owned()), "{nowhere}");
     }
     close(&ann, id).await;
-    assert_eq!(patch(&ann, &path, &body).await, (404, NOT_FOUND.to_owned()), "it is closed");
+    assert_eq!(patch(&ann, &path, &body).await, (404, NOT_FOUND.to_owned()), "the room is closed");
 }
 
 #[tokio::test]

@@ -27,8 +27,9 @@ async fn picture_and_texts_arrive_as_each_client_sends_them() {
         let (client, kind) = name.rsplit_once('-').expect("a client and a kind");
         assert_eq!(made["chat"]["title"], format!("{client} {kind}"));
         let picture = made["chat"]["img"].as_str().expect("an address");
-        let kept = reqwest::get(picture).await.expect("an answer").bytes().await.expect("a picture");
-        assert!(!picture.contains("default") && kept == PICTURE, "{name}: {picture}");
+        let downloaded =
+            reqwest::get(picture).await.expect("the node answers").bytes().await.expect("a picture");
+        assert!(!picture.contains("default") && downloaded == PICTURE, "{name}: {picture}");
         tried += 1;
     }
     assert!(tried >= 30, "{tried} are recorded");

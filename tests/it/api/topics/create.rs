@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tests::cluster::{Cluster, Size};
 use tests::paths;
 
-use super::{CHAT, PICTURE, answer, chat, form, multipart, named, told};
+use super::{CHAT, PICTURE, answer, chat, form, id_and_time, multipart, named};
 
 #[tokio::test]
 async fn creation_of_a_topic_is_answered_as_in_the_document() {
@@ -15,7 +15,7 @@ async fn creation_of_a_topic_is_answered_as_in_the_document() {
     let (status, text) = answer(form(user.request(Method::POST, CHAT), &fields)).await;
     assert_eq!(status, 200, "{text}");
     let made: Value = serde_json::from_str(&text).expect("JSON");
-    let (id, time) = told(&made["chat"]);
+    let (id, time) = id_and_time(&made["chat"]);
     assert_eq!(
         text,
         format!(
@@ -41,7 +41,7 @@ async fn topic_creation_is_the_same_by_json_form_and_multipart() {
         // Clients lose a body on a redirect.
         post("/api/chat").json(&json!({ "title": "four", "room": "music", "description": "\n" })),
         multipart(post("/api/chat"), &[&parts(b"five")[..], &[("img", Some("p.png"), PICTURE)]].concat()),
-        // No file was chosen.
+        // An empty file field, as of a form without a chosen file.
         multipart(post(CHAT), &[&parts(b"six")[..], &[("img", Some(""), b"")]].concat()),
         post(CHAT).json(&json!({ "title": 7, "room": "music" })),
     ];
@@ -78,9 +78,9 @@ async fn topic_is_a_room_for_other_dialects() {
     assert_eq!(bob.rooms().await[0].id, id);
     let mut socket = cluster.socket(0, "ann").await;
     socket.join_room(id).await;
-    let said = bob.send_message(id, "The spice must flow.").await;
+    let sent = bob.send_message(id, "The spice must flow.").await;
     let push = socket.event("chat-message").await;
-    assert_eq!((push.id(), push.user()), (said, "bob"));
+    assert_eq!((push.id(), push.user()), (sent, "bob"));
     let answer = socket.send_message_to(id, "It does.").await;
     assert_eq!(bob.messages(id).await[1].id, answer);
 }

@@ -36,7 +36,7 @@ async fn play(write: fn(RequestBuilder, &Value) -> RequestBuilder) {
             let rest = [("ann", &ann), ("bob", &bob), ("nobody", &nobody)]
                 .into_iter()
                 .find(|(name, _)| *name == who);
-            let (_, rest) = rest.expect("somebody");
+            let (_, rest) = rest.expect("a person of the examples");
             let method: Method = method.parse().expect("a method");
             let request = rest.request(method, address);
             let request = if body.is_empty() {

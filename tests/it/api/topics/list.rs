@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tests::cluster::{Cluster, Size};
 use tokio::task::JoinSet;
 
-use super::{answer, chat, close, named, told};
+use super::{answer, chat, close, id_and_time, named};
 
 #[tokio::test]
 async fn topic_list_is_answered_as_in_the_document() {
@@ -22,7 +22,7 @@ async fn topic_list_is_answered_as_in_the_document() {
         (&one, "user1", "Friends"),
     ] {
         let made = chat(user, "films", title).await;
-        let (id, time) = told(&made);
+        let (id, time) = id_and_time(&made);
         expected.push(format!(
             "{{\"id\":{id},\"title\":\"{title}\",\"room\":\"films\",\
              \"img\":\"http://{host}/media/chat_img/default.png\",\"creator\":\"{name}\",\
@@ -32,7 +32,11 @@ async fn topic_list_is_answered_as_in_the_document() {
     chat(&one, "music", "Friends").await;
     let page = format!(r#"{{"count":3,"next":null,"previous":null,"results":[{}]}}"#, expected.join(","));
     assert_eq!(answer(open("/api/chat/films/")).await, (200, page.clone()));
-    assert_eq!(answer(open("/api/chat/films?x=1")).await, (200, page), "sent to the address with the slash");
+    assert_eq!(
+        answer(open("/api/chat/films?x=1")).await,
+        (200, page),
+        "the path without a slash is redirected"
+    );
     let (_, page) = one.get("/api/chat/films/").await;
     let first = page["results"][0]["id"].clone();
     close(&one, &first).await;
@@ -55,22 +59,22 @@ async fn topic_pages_link_to_each_other() {
     let mut ids: Vec<u64> = making.join_all().await.into_iter().flatten().collect();
     ids.sort_unstable();
     let host = cluster.api[0].address();
-    let (mut seen, mut previous) = (Vec::new(), Value::Null);
+    let (mut listed, mut previous) = (Vec::new(), Value::Null);
     let mut next = json!(format!("http://{host}/api/chat/games/"));
     while let Some(address) = next.as_str() {
-        let page: Value = reqwest::get(address).await.expect("an answer").json().await.expect("JSON");
+        let page: Value = reqwest::get(address).await.expect("the node answers").json().await.expect("JSON");
         assert_eq!((&page["count"], &page["previous"]), (&json!(201), &previous));
         let results = page["results"].as_array().expect("chats");
         assert!(results.len() <= 100);
-        seen.extend(results.iter().filter_map(|chat| chat["id"].as_u64()));
+        listed.extend(results.iter().filter_map(|chat| chat["id"].as_u64()));
         previous = next.clone();
         next = page["next"].clone();
     }
-    assert_eq!(seen, ids, "each once, in the order of their ids");
+    assert_eq!(listed, ids, "each topic is listed once, ordered by id");
     assert_eq!(previous, format!("http://{host}/api/chat/games/?page=3"));
     let (_, last) = ann.get("/api/chat/games/?page=last").await;
     assert_eq!(last["results"].as_array().map(Vec::len), Some(1));
-    // Closed ones are passed over, and not counted.
+    // Closed topics are neither listed nor counted.
     for id in &ids[50..53] {
         close(&ann, &json!(id)).await;
     }
@@ -89,7 +93,7 @@ async fn topic_pages_link_to_each_other() {
     let request = ann
         .request(Method::GET, "/api/chat/games/?page=2&z=1&a=b")
         .header("x-forwarded-proto", "https, http");
-    let page: Value = request.send().await.expect("an answer").json().await.expect("JSON");
+    let page: Value = request.send().await.expect("the node answers").json().await.expect("JSON");
     assert_eq!(page["next"], format!("https://{host}/api/chat/games/?a=b&page=3&z=1"));
     assert_eq!(page["previous"], format!("https://{host}/api/chat/games/?a=b&z=1"));
     for bad in ["0", "4", "x", "-1"] {

@@ -35,7 +35,7 @@ async fn answer(request: RequestBuilder) -> (u16, String) {
 }
 
 /// The fields of a topic that a test can't predict: id and timestamp.
-fn told(chat: &Value) -> (u64, &str) {
+fn id_and_time(chat: &Value) -> (u64, &str) {
     (tests::native::id(chat), chat["timestamp"].as_str().expect("a time"))
 }
 
@@ -80,5 +80,5 @@ fn admin(cluster: &Cluster) -> Rest {
 /// Closes a topic by the native dialect.
 async fn close(rest: &Rest, id: &Value) {
     let closed = rest.send(Method::DELETE, &paths::room(id), &Value::Null).await;
-    assert_eq!(closed.expect("an answer").0, StatusCode::NO_CONTENT);
+    assert_eq!(closed.expect("the node answers").0, StatusCode::NO_CONTENT);
 }

@@ -12,6 +12,7 @@ async fn topic_answers_equal_those_of_the_original() {
     let base = |address: String| format!("http://{address}");
     let arguments = vec![base(original.address()), base(cluster.api[0].address()), SECRET.to_owned()];
     let output = compare("compare_topics.py", arguments).await;
-    let (said, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{said}{failed}{}", original.tail());
+    let (printed, errors) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{printed}{errors}{}", original.tail());
 }

@@ -26,7 +26,7 @@ fn address(text: &str) -> String {
 async fn picture_is_served_with_its_type_by_every_node() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let ann = cluster.rest(0, "ann");
-    // What it is called says nothing.
+    // The file name does not matter.
     for (title, bytes, kind) in [("one", PICTURE, "image/png"), ("two", GIF, "image/gif")] {
         let (status, text) = send(&ann, title, "../../etc/pass wd.svg", bytes).await;
         assert_eq!(status, 200, "{text}");
@@ -35,7 +35,7 @@ async fn picture_is_served_with_its_type_by_every_node() {
         assert_eq!(name.split_once('.').map(|(stem, _)| stem.len()), Some(32), "{name}");
         let other = format!("http://{}/media/chat_img/{name}", cluster.api[1].address());
         for address in [&address, &other] {
-            let answer = reqwest::get(address).await.expect("an answer");
+            let answer = reqwest::get(address).await.expect("the node answers");
             assert_eq!(answer.status(), StatusCode::OK, "{address}");
             let header = |name| answer.headers()[name].to_str().expect("text").to_owned();
             assert_eq!(header("content-type"), kind);
@@ -45,7 +45,7 @@ async fn picture_is_served_with_its_type_by_every_node() {
             let tag = header("etag");
             assert_eq!(answer.bytes().await.expect("a picture"), bytes);
             let again = reqwest::Client::new().get(address).header("if-none-match", &tag).send().await;
-            assert_eq!(again.expect("an answer").status(), StatusCode::NOT_MODIFIED);
+            assert_eq!(again.expect("the node answers").status(), StatusCode::NOT_MODIFIED);
         }
     }
     let (_, page) = ann.get("/api/chat/films/").await;
@@ -56,7 +56,8 @@ async fn picture_is_served_with_its_type_by_every_node() {
 async fn default_picture_is_served_and_unknown_names_are_404() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let default = ann.request(Method::GET, "/media/chat_img/default.png").send().await.expect("an answer");
+    let default =
+        ann.request(Method::GET, "/media/chat_img/default.png").send().await.expect("the node answers");
     assert_eq!(default.headers()["content-type"], "image/png");
     assert_eq!(default.headers()["cache-control"], "public, max-age=86400");
     assert_eq!(default.bytes().await.expect("a picture"), PICTURE);
@@ -78,7 +79,7 @@ async fn file_that_is_no_picture_is_refused() {
         (&b""[..], "The submitted file is empty."),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", invalid),
         (&PICTURE[..PICTURE.len() / 2], invalid),
-        // Its decoder panics.
+        // The decoder panics on this file.
         (include_bytes!("../../../fuzz/seeds/picture/palette"), invalid),
         (&large, "Ensure this file has no more than 5 MiB."),
         (&far_larger, "Ensure this file has no more than 5 MiB."),
@@ -88,7 +89,7 @@ async fn file_that_is_no_picture_is_refused() {
     }
     let (status, text) = send(&ann, "", "p.png", b"x").await;
     let both = format!(r#"{{"title":["This field may not be blank."],"img":["{invalid}"]}}"#);
-    assert_eq!((status, text), (400, both), "all that is wrong is said at once");
+    assert_eq!((status, text), (400, both), "all errors are listed at once");
     let (_, page) = ann.get("/api/chat/films/").await;
     assert_eq!(page["count"], 0);
 }
@@ -101,7 +102,8 @@ async fn bytes_after_a_picture_are_not_kept() {
     for (title, picture) in [("one", PICTURE), ("two", GIF)] {
         let (status, text) = send(&ann, title, "p.png", &[picture, &archive].concat()).await;
         assert_eq!(status, 200, "{text}");
-        let kept = reqwest::get(address(&text)).await.expect("an answer").bytes().await.expect("a picture");
-        assert_eq!(kept, picture);
+        let downloaded =
+            reqwest::get(address(&text)).await.expect("the node answers").bytes().await.expect("a picture");
+        assert_eq!(downloaded, picture);
     }
 }

@@ -44,14 +44,14 @@ async fn topic_refusal_names_all_errors_at_once() {
         let refused = answer(ann.request(Method::POST, CHAT).json(&body)).await;
         assert_eq!(refused, (400, expected.to_owned()), "{body}");
     }
-    // The document's own request, whose picture is a file's name.
+    // The request of the document: its picture is only a file name.
     let literal = [("title", "Harry Potter"), ("room", "films"), ("img", "file.jpeg")];
     let (status, text) = answer(form(ann.request(Method::POST, CHAT), &literal)).await;
     let reason = r#"{"img":["The submitted data was not a file. Check the encoding type on the form."]}"#;
     assert_eq!((status, text.as_str()), (400, reason));
     for category in ["films", "music", "books", "games"] {
         let (_, page) = ann.get(&format!("/api/chat/{category}/")).await;
-        assert_eq!(page["count"], 0, "nothing that was refused is there");
+        assert_eq!(page["count"], 0, "no refused request stored anything");
     }
 }
 
@@ -109,7 +109,7 @@ async fn unknown_topic_addresses_and_methods_are_refused() {
         (Method::GET, "/api/chat/films/1/2/", 404, NOT_FOUND.to_owned()),
         (Method::GET, "/media/", 404, NOT_FOUND.to_owned()),
     ] {
-        let refused = ann.request(method.clone(), path).send().await.expect("an answer");
+        let refused = ann.request(method.clone(), path).send().await.expect("the node answers");
         assert_eq!(refused.headers()["content-type"], "application/json");
         if status == 405 {
             assert!(refused.headers().contains_key("allow"), "{method} {path}");
@@ -156,14 +156,15 @@ async fn invalid_tokens_are_refused_by_topics() {
     ];
     for (authorization, expected) in cases {
         for (method, path) in [(Method::POST, CHAT), (Method::PATCH, "/api/chat/films/1/")] {
-            let refused = request(method, path, authorization).send().await.expect("an answer");
+            let refused = request(method, path, authorization).send().await.expect("the node answers");
             assert_eq!(refused.status().as_u16(), 401);
             assert_eq!(refused.headers()["www-authenticate"], r#"Bearer realm="api""#);
             assert_eq!(&refused.json::<Value>().await.expect("JSON"), expected, "{authorization:?}");
         }
-        let list = request(Method::GET, "/api/chat/films/", authorization).send().await.expect("an answer");
+        let list =
+            request(Method::GET, "/api/chat/films/", authorization).send().await.expect("the node answers");
         let status = if *expected == none { 200 } else { 401 };
-        assert_eq!(list.status().as_u16(), status, "a token that is given must count: {authorization:?}");
+        assert_eq!(list.status().as_u16(), status, "a given token is checked: {authorization:?}");
     }
     let scheme = Rest::new(&address, "unused").request(Method::GET, "/api/chat/films/");
     assert_eq!(answer(scheme).await.0, 401);

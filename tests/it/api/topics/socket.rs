@@ -19,11 +19,11 @@ async fn topic_socket_is_in_the_topic_from_the_start() {
     let chat = &made["chat"];
     let url = chat["url"].as_str().expect("an address");
     let open = async |path: &str| Socket::open_at(&cluster.fanout[0].address(), path, &token("bob")).await;
-    let mut bob = open(url).await.expect("it opens");
+    let mut bob = open(url).await.expect("the socket opens");
     let joined = bob.next().await.expect("the first frame");
     assert_eq!((&joined["action"], &joined["response_status"]), (&json!("join_room"), &json!(200)));
     assert_eq!(joined["data"]["id"], chat["id"]);
-    // The topic is meant where none is named.
+    // A frame without room_pk means the socket's topic.
     let sent = bob.send_message("hello").await;
     let push = bob.event("chat-message").await;
     assert_eq!((push.id(), &json!(push.room())), (sent, &chat["id"]));
@@ -53,7 +53,7 @@ async fn message_stored_right_after_the_upgrade_is_pushed_to_a_topic_socket() {
         clients.spawn(async move {
             let url = url.as_str().expect("an address");
             for _ in 0..SOCKETS {
-                let mut bob = Socket::open_at(&address, url, &token("bob")).await.expect("it opens");
+                let mut bob = Socket::open_at(&address, url, &token("bob")).await.expect("the socket opens");
                 let id = ann.send_message(room, "right after the upgrade").await;
                 let push = bob.event("chat-message").await;
                 assert_eq!(push.id(), id, "the first message after the upgrade");
@@ -72,7 +72,7 @@ async fn socket_of_a_closed_topic_is_refused_before_the_upgrade() {
     let (_, made) = ann.post("/api/chat/", json!({ "title": "Dune", "room": "films" })).await;
     let (room, url) = (made["chat"]["id"].clone(), made["chat"]["url"].as_str().expect("an address"));
     let closed = ann.send(Method::DELETE, &paths::room(room), &Value::Null).await;
-    assert_eq!(closed.expect("an answer").0, StatusCode::NO_CONTENT);
+    assert_eq!(closed.expect("the node answers").0, StatusCode::NO_CONTENT);
     match Socket::open_at(&cluster.fanout[0].address(), url, &token("bob")).await {
         Err(Error::Http(answer)) => assert_eq!(answer.status().as_u16(), 409),
         other => panic!("{:?}", other.map(|_| "a socket")),

@@ -49,7 +49,7 @@ async fn topic_titles_are_compared_like_the_original() {
     }
     let (status, text) = answer(bob.request(Method::POST, CHAT).json(&json!({ "title": "Dune" }))).await;
     let required = r#"{"room":["This field is required."]}"#;
-    assert_eq!((status, text.as_str()), (400, required), "fields are looked at first");
+    assert_eq!((status, text.as_str()), (400, required), "fields are checked before rights");
 }
 
 #[tokio::test]
@@ -64,19 +64,23 @@ async fn topic_creation_with_a_repeated_key_leaves_no_picture_over() {
         if let Some(key) = key {
             request = request.header("idempotency-key", key);
         }
-        // Nodes have addresses of their own, which is where pictures are.
+        // Picture URLs contain the node's own address.
         let request = request.header("host", "chat.example");
         let parts =
             [("title", None, title.as_bytes()), ("room", None, b"films"), ("img", Some("p"), PICTURE)];
         answer(multipart(request, &parts)).await
     };
-    let kept = || std::fs::read_dir(folder.path()).expect("the folder").count();
+    let file_count = || std::fs::read_dir(folder.path()).expect("the folder").count();
     let first = make(0, "ann", Some("k-1"), "Dune").await;
-    assert_eq!((first.0, kept()), (200, 1), "{first:?}");
+    assert_eq!((first.0, file_count()), (200, 1), "{first:?}");
     assert_eq!(make(1, "ann", Some("k-1"), "Dune").await, first);
-    assert_eq!(make(1, "bob", Some("k-1"), "Dune").await, (400, TAKEN.to_owned()), "another's key");
+    assert_eq!(
+        make(1, "bob", Some("k-1"), "Dune").await,
+        (400, TAKEN.to_owned()),
+        "another person's key is refused"
+    );
     assert_eq!(make(0, "ann", None, "Dune").await, (400, TAKEN.to_owned()));
-    assert_eq!(kept(), 1);
+    assert_eq!(file_count(), 1);
     let reused = r#"{"detail":"This Idempotency-Key was used before, for something else."}"#;
     assert_eq!(make(0, "ann", Some("k-1"), "Arrakis").await, (422, reused.to_owned()));
 }

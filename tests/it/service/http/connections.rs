@@ -22,7 +22,7 @@ async fn connection_without_a_whole_request_is_closed_on_every_port() {
         "PRI",
         "\r\n",
         "GET / HTTP/1.1\r\nhost: localhost\r\n",
-        // A whole request and its answer, and then nothing.
+        // A whole request and its answer, then silence.
         "GET /nowhere HTTP/1.1\r\nhost: localhost\r\n\r\n",
     ];
     let mut waiting = Vec::new();
@@ -33,7 +33,7 @@ async fn connection_without_a_whole_request_is_closed_on_every_port() {
             waiting.push(async move { raw.closed().await });
         }
     }
-    // Each fails where the server does not close it.
+    // Each fails the test if the server does not close the connection.
     join_all(waiting).await;
     let metrics = cluster.api[0].metrics().await;
     let has = |start: &str| metrics.lines().any(|line| line.starts_with(start));

@@ -30,7 +30,7 @@ async fn preflight(rest: &Rest, path: &str, method: &str, origin: &str) -> reqwe
         .header("origin", origin)
         .header("access-control-request-method", method)
         .header("access-control-request-headers", "authorization,content-type,idempotency-key");
-    request.send().await.expect("an answer")
+    request.send().await.expect("the node answers")
 }
 
 /// Path and method of each operation in the OpenAPI document.
@@ -83,7 +83,7 @@ async fn answers_and_refusals_are_readable_by_allowed_pages_only() {
     let ask = async |origin: &str, method: Method, path: &str| {
         let request =
             ann.request(method, path).header("origin", origin).header("x-forwarded-for", "10.0.0.1");
-        request.send().await.expect("an answer")
+        request.send().await.expect("the node answers")
     };
     for (method, path, status) in [
         (Method::GET, paths::ROOMS, 200),
@@ -102,10 +102,10 @@ async fn answers_and_refusals_are_readable_by_allowed_pages_only() {
     let refused = ask(STRANGER, Method::GET, paths::ROOMS).await;
     assert_eq!(refused.status(), StatusCode::FORBIDDEN);
     assert!(!refused.headers().contains_key("access-control-allow-origin"));
-    // Not a browser's: as it was.
-    let plain = ann.request(Method::OPTIONS, paths::ROOMS).send().await.expect("an answer");
+    // A request without an origin is answered as before.
+    let plain = ann.request(Method::OPTIONS, paths::ROOMS).send().await.expect("the node answers");
     assert_eq!(plain.status(), StatusCode::METHOD_NOT_ALLOWED);
-    // What is too often can be read, too.
+    // A refusal by a rate limit can be read by the page, too.
     let refused = loop {
         let answer = ask(PAGE, Method::GET, paths::ROOMS).await;
         if answer.status() != StatusCode::OK {
@@ -131,7 +131,7 @@ async fn configured_origin_is_allowed_in_every_spelling_and_no_other() {
         ("", 403),
     ] {
         let request = ann.request(Method::GET, paths::ROOMS).header("origin", origin);
-        let answer = request.send().await.expect("an answer");
+        let answer = request.send().await.expect("the node answers");
         assert_eq!(answer.status().as_u16(), status, "{origin}");
         let allowed = if status == 200 { origin } else { "" };
         assert_eq!(text(answer.headers(), "access-control-allow-origin"), allowed);
@@ -193,7 +193,8 @@ async fn allowed_origin_that_can_never_match_is_refused_at_start() {
     ] {
         for name in ["roomcast-api", "roomcast-fanout"] {
             let mut command = std::process::Command::new(program(name));
-            let output = command.env("ROOMCAST_ALLOWED_ORIGINS", origin).output().expect("it starts");
+            let output =
+                command.env("ROOMCAST_ALLOWED_ORIGINS", origin).output().expect("the program starts");
             let line = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(2), "{origin}: {line}");
             assert!(line.contains("ROOMCAST_ALLOWED_ORIGINS") && line.contains(reason), "{origin}: {line}");

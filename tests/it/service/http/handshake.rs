@@ -47,7 +47,7 @@ async fn valid_handshakes_in_every_spelling_are_accepted() {
         ("Sec-WebSocket-Key", "Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEC=="),
         ("Sec-WebSocket-Key", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="),
         ("Sec-WebSocket-Key", "Sec-WebSocket-Key: \t dGhlIHNhbXBsZSBub25jZQ== \t"),
-        // Firefox; proxies that add lines or write them anew.
+        // As Firefox sends it, and as proxies add or rewrite headers.
         ("Connection", "Connection: keep-alive, Upgrade"),
         ("Connection", "Connection: keep-alive\r\nConnection: upgrade"),
         ("Connection", "connection:,UPGRADE,"),
@@ -60,7 +60,7 @@ async fn valid_handshakes_in_every_spelling_are_accepted() {
         ("Host", "HOST: LOCALHOST:80"),
         ("Host", "Host: [::1]:8081"),
         ("Host", "Host:"),
-        // What is not known is passed over.
+        // Unknown headers are ignored.
         ("X", "Sec-WebSocket-Extensions: foo; bar=1, x-webkit-deflate-frame"),
         ("X", "Sec-WebSocket-Protocol: chat, superchat"),
         ("X", "Origin: http://localhost:3000"),
@@ -137,7 +137,7 @@ async fn invalid_handshakes_are_refused_each_by_its_rule() {
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
             400,
         ),
-        // A body could not be told from frames.
+        // A body could not be distinguished from frames.
         ("X", "Content-Length: 5", 400),
         ("X", "Transfer-Encoding: chunked", 400),
         // 4.2.2, 4, and RFC 6454, 7.1.

@@ -11,7 +11,7 @@ use tests::{
     raw::Raw,
 };
 
-/// Part of every made-up word that is sent.
+/// Part of every unknown word that is sent.
 const MADE_UP: &str = "XMADEUPX";
 
 const METHODS: [&str; 10] =
@@ -21,7 +21,7 @@ const METHODS: [&str; 10] =
 const PAGES: [&str; 8] =
     ["/", "/app.js", "/app.css", "/docs", "/docs.js", "/docs.css", "/openapi.json", "/asyncapi.json"];
 
-/// Sends requests with made-up words in every place a client controls, to an api node and a fan-out node.
+/// Sends requests with unknown words in every place that a client controls, to an api node and a fan-out node.
 async fn send_made_up_words(cluster: &Cluster) {
     let token = token("ann");
     for n in 0..40 {
@@ -44,7 +44,7 @@ async fn send_made_up_words(cluster: &Cluster) {
             }
         }
     }
-    let mut socket = Socket::open(&cluster.fanout[0].address(), &token).await.expect("it opens");
+    let mut socket = Socket::open(&cluster.fanout[0].address(), &token).await.expect("the socket opens");
     socket.act(MADE_UP, json!({ "room_pk": MADE_UP, "channel": MADE_UP })).await;
 }
 
@@ -90,7 +90,7 @@ async fn check(node: &Node, routes: &BTreeSet<String>) {
     for line in metrics.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
         let name = line.split(['{', ' ']).next().expect("a name");
         let metric = ["_bucket", "_sum", "_count"].iter().find_map(|end| help.get(name.strip_suffix(end)?));
-        let help = help.get(name).or(metric).unwrap_or_else(|| panic!("{name}: nothing is said of it"));
+        let help = help.get(name).or(metric).unwrap_or_else(|| panic!("{name} has no HELP line"));
         for (label, value) in labels(line) {
             assert!(is_known(label, value, help, routes), "{line}: {help}");
         }

@@ -9,10 +9,10 @@ async fn metrics_on_the_client_port_are_for_this_machine_only() {
     for (port, lines, status) in [
         (port, "host: localhost\r\n", 200),
         (port, "host: 127.0.0.1:8080\r\n", 200),
-        // What a proxy on this machine passes on for another.
+        // A request that a proxy on this machine forwards.
         (port, "host: localhost\r\nx-forwarded-for: 10.0.0.1\r\n", 403),
         (port, "host: localhost\r\nforwarded: for=10.0.0.1\r\n", 403),
-        // A page of a name that was bound to this machine.
+        // A page whose name was bound to this machine's address (DNS rebinding).
         (port, "host: evil.example\r\n", 403),
         (port, "host: localhost\r\nhost: evil.example\r\n", 403),
         (admin, "host: roomcast.internal\r\n", 200),

@@ -58,7 +58,7 @@ async fn client_that_sends_a_refused_body_completely_gets_the_answer() {
         }
     }
     while let Some(client) = clients.join_next().await {
-        client.expect("the answer is got");
+        client.expect("the node answers");
     }
 }
 
@@ -77,7 +77,7 @@ async fn request_refused_by_its_header_is_not_asked_to_continue() {
         let answer = Raw::ask(&cluster.api[0].address(), &head(line, token, expect)).await;
         assert_eq!(answer.status, status, "{line}");
     }
-    // A picture may be that long; nothing may be longer than 32 MiB.
+    // Pictures may have this length; the limit of any body is 32 MiB.
     let form = |length: usize| {
         format!(
             "POST /api/chat/ HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=x\r\n\
@@ -86,7 +86,7 @@ async fn request_refused_by_its_header_is_not_asked_to_continue() {
     };
     assert_eq!(Raw::ask(&cluster.api[0].address(), &form(LONG)).await.status, 100);
     assert_eq!(Raw::ask(&cluster.api[0].address(), &form((32 << 20) + 1)).await.status, 413);
-    // What is not refused is asked for.
+    // A request that is not refused gets `100 Continue`.
     let body = r#"{"name":"general"}"#;
     let request = format!(
         "POST /api/v1/rooms HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{bearer}\
