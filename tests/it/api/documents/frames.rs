@@ -118,17 +118,16 @@ async fn cause_membership_pushes(
     ann.act_ok("join_room", json!({ "room_pk": room })).await;
     let invited = ann.act_ok("invite", json!({ "room_pk": room, "user": "8" })).await["id"].clone();
     bob.record_until(&["invitation"]).await;
-    request_ok(&other, Method::POST, &format!("/api/v1/invitations/{invited}/accept"), Value::Null).await;
+    request_ok(&other, Method::POST, &paths::accept(&invited), Value::Null).await;
     bob.act_ok("join_room", json!({ "room_pk": room })).await;
     request_ok(&rest, Method::DELETE, &paths::member(room, "8"), Value::Null).await;
     bob.record_until(&["invitation-answer", "unsubscribed"]).await;
     ann.record_until(&["member-add", "member-remove"]).await;
 
-    let team =
-        request_ok(&rest, Method::POST, "/api/v1/teams", json!({ "name": "crew" })).await["id"].clone();
+    let team = request_ok(&rest, Method::POST, paths::TEAMS, json!({ "name": "crew" })).await["id"].clone();
     ann.act_ok("subscribe", json!({ "channel": format!("team-{team}") })).await;
     for method in [Method::PUT, Method::DELETE] {
-        request_ok(&rest, method, &format!("/api/v1/teams/{team}/members/8"), Value::Null).await;
+        request_ok(&rest, method, &paths::team_member(&team, 8), Value::Null).await;
     }
     ann.record_until(&["team-member-add", "team-member-remove"]).await;
     ann.act_ok("unsubscribe", json!({ "channel": format!("team-{team}") })).await;
@@ -141,7 +140,7 @@ async fn cause_membership_pushes(
     request_ok(&other, Method::GET, &format!("/room/select/{pair}"), Value::Null).await;
     request_ok(&other, Method::GET, "/webrtc/cameraOn", Value::Null).await;
     let root = Rest::new(&cluster.api[0].address(), &sign(&json!({ "user_id": "9", "is_admin": true })));
-    request_ok(&root, Method::PUT, "/api/v1/users/8", json!({ "username": "Bob" })).await;
+    request_ok(&root, Method::PUT, &paths::user(8), json!({ "username": "Bob" })).await;
     bob.record_until(&["room-select", "camera", "profile"]).await;
     ann.record_until(&["camera", "profile"]).await;
 }
