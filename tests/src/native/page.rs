@@ -10,7 +10,8 @@ use super::number;
 pub struct Page<T = Value> {
     /// The entries.
     pub results: Vec<T>,
-    /// The cursor of the next page; `None` on the last one.
+    /// The cursor of the next page; `None`, which is null and not left out, on the last one.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub next: Option<String>,
 }
 

@@ -65,7 +65,8 @@ pub struct MessageView {
 pub struct SearchPage {
     /// The messages found.
     pub results: Vec<MessageView>,
-    /// The cursor of the next page; `None` on the last one.
+    /// The cursor of the next page; `None`, which is null and not left out, on the last one.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub next: Option<String>,
     /// Epoch and last searchable event of each shard.
     pub indexed_through: Vec<(u64, u64)>,
