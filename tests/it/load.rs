@@ -103,8 +103,8 @@ async fn load_reports_participants_that_should_not_be_there() {
 
     let (code, found) = outcome(child, &result).await;
     assert_eq!(code, Some(1), "{found:#}");
-    let misled = found["run"]["faults"]["misled"].as_u64();
-    assert!(misled > Some(1), "the sockets that are inside, and the room's list: {found:#}");
+    let wrong = found["run"]["faults"]["wrong_participants"].as_u64();
+    assert!(wrong > Some(1), "the sockets that are inside, and the room's list: {found:#}");
 }
 
 #[tokio::test]

@@ -62,10 +62,10 @@ async fn upgrade(
 }
 
 async fn forward(mut socket: WebSocket, room: Sender<Utf8Bytes>) {
-    let mut heard = room.subscribe();
+    let mut messages = room.subscribe();
     loop {
         tokio::select! {
-            heard = heard.recv() => match heard {
+            messages = messages.recv() => match messages {
                 Ok(text) => {
                     if socket.send(Message::Text(text)).await.is_err() {
                         return;

@@ -131,8 +131,8 @@ impl Server {
         }
         let room = client.room.clone().unwrap_or_default();
         frames.iter().for_each(|frame| self.push(&room, frame));
-        if !open && let Some(gone) = self.clients.remove(&token) {
-            let room = gone.room.and_then(|room| self.rooms.get_mut(&room));
+        if !open && let Some(closed) = self.clients.remove(&token) {
+            let room = closed.room.and_then(|room| self.rooms.get_mut(&room));
             room.into_iter().for_each(|room| room.retain(|other| *other != token));
         }
     }

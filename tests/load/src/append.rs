@@ -1,5 +1,5 @@
-//! Runs the scenario `append`: each writer sends its next message when the last is answered. It first does the same
-//! with the broker alone, as a baseline.
+//! Runs the scenario `append`: each writer sends its next message when the last is answered. It first measures the
+//! broker alone in the same way, as a baseline.
 
 use crate::{
     broker_alone,
@@ -13,16 +13,16 @@ use crate::{
 /// Runs the scenario once. The result has the broker's own rate, if it could be measured.
 pub(crate) fn run(
     config: &LoadArgs,
-    world: &mut LoadDriver<'_>,
+    driver: &mut LoadDriver<'_>,
     processes: &MeasuredProcesses,
-    mut say: impl FnMut(&str),
+    mut print_line: impl FnMut(&str),
 ) -> anyhow::Result<RunResult> {
-    let broker_alone = broker_alone::measure_acknowledged_per_second(config, world.context.writers.len());
+    let broker_alone = broker_alone::measure_acknowledged_per_second(config, driver.context.writers.len());
     if let Err(error) = &broker_alone {
-        say(&format!("the broker alone: not measured: {error:#}"));
+        print_line(&format!("the rate of the broker alone could not be measured: {error:#}"));
     }
     let mut run = measured_run::run_at_rate(
-        world,
+        driver,
         processes,
         Some(SendSchedule::paced_by_answers()),
         RunDuration::from_args(config),

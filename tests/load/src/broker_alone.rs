@@ -23,9 +23,9 @@ pub(crate) fn measure_acknowledged_per_second(config: &LoadArgs, in_flight: usiz
     let stream = json!({ "name": STREAM, "subjects": ["roomcast-load"], "storage": "file", "discard": "old",
                          "max_bytes": STREAM_BYTES_MAX, "num_replicas": 1 });
     broker.request_stream_api("CREATE", &stream)?;
-    let measured = broker.publish(&vec![b'x'; config.size], in_flight, config.warmup, config.seconds);
+    let result = broker.publish(&vec![b'x'; config.size], in_flight, config.warmup, config.seconds);
     broker.request_stream_api("DELETE", &Value::Null)?;
-    measured
+    result
 }
 
 struct BrokerClient {
@@ -38,7 +38,7 @@ struct BrokerClient {
 impl BrokerClient {
     fn open(url: &str) -> anyhow::Result<Self> {
         let broker = post_connections::parse_broker_url(url)?;
-        let stream = TcpStream::connect(broker.address).context("it does not answer")?;
+        let stream = TcpStream::connect(broker.address).context("the broker does not answer")?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         let mut this = Self { stream, unparsed: Vec::new(), buffer: vec![0; 64 << 10] };
@@ -47,9 +47,9 @@ impl BrokerClient {
     }
 
     /// Sends a request to the stream API, and waits for its answer.
-    fn request_stream_api(&mut self, what: &str, body: &Value) -> anyhow::Result<()> {
+    fn request_stream_api(&mut self, operation: &str, body: &Value) -> anyhow::Result<()> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        let subject = format!("$JS.API.STREAM.{what}.{STREAM}");
+        let subject = format!("$JS.API.STREAM.{operation}.{STREAM}");
         write!(self.stream, "PUB {subject} {INBOX} {}\r\n{body}\r\n", body.len())?;
         let mut answers = Vec::new();
         while answers.is_empty() {
@@ -57,7 +57,7 @@ impl BrokerClient {
         }
         let answer: Value = serde_json::from_slice(&answers[0])?;
         if answer["error"].is_object() {
-            bail!("{what}: {}", answer["error"]["description"]);
+            bail!("{operation}: {}", answer["error"]["description"]);
         }
         Ok(())
     }
@@ -71,38 +71,38 @@ impl BrokerClient {
         measured_secs: u64,
     ) -> anyhow::Result<f64> {
         let head = format!("PUB roomcast-load {INBOX} {}\r\n", payload.len());
-        let one = [head.as_bytes(), payload, b"\r\n"].concat();
+        let message = [head.as_bytes(), payload, b"\r\n"].concat();
         let start = Instant::now() + Duration::from_secs(warmup_secs);
         let end = start + Duration::from_secs(measured_secs);
-        let (mut count, mut under_way) = (0_u64, in_flight);
-        self.stream.write_all(&one.repeat(in_flight))?;
-        while under_way > 0 {
+        let (mut count, mut unanswered) = (0_u64, in_flight);
+        self.stream.write_all(&message.repeat(in_flight))?;
+        while unanswered > 0 {
             let answers = self.read_answers()?;
             if let Some(wrong) = answers.iter().find(|answer| !answer.starts_with(br#"{"stream""#)) {
-                bail!("a publish: {}", String::from_utf8_lossy(wrong));
+                bail!("the broker refused a publish: {}", String::from_utf8_lossy(wrong));
             }
             let now = Instant::now();
             if now >= end {
-                under_way -= answers.len();
+                unanswered -= answers.len();
                 continue;
             }
             count += if now < start { 0 } else { answers.len() as u64 };
-            self.stream.write_all(&one.repeat(answers.len()))?;
+            self.stream.write_all(&message.repeat(answers.len()))?;
         }
         Ok(count as f64 / measured_secs as f64)
     }
 
     /// Reads once from the connection, and returns the messages that arrived in the inbox; there may be none.
     fn read_answers(&mut self) -> anyhow::Result<Vec<Vec<u8>>> {
-        let n = self.stream.read(&mut self.buffer).context("it does not answer")?;
+        let n = self.stream.read(&mut self.buffer).context("the broker does not answer")?;
         if n == 0 {
-            bail!("it closed the connection");
+            bail!("the broker closed the connection");
         }
         self.unparsed.extend(&self.buffer[..n]);
         let mut answers = Vec::new();
         let mut out = Vec::new();
-        let taken = parse_messages(&self.unparsed, &mut out, &mut answers)?;
-        self.unparsed.drain(..taken);
+        let consumed = parse_messages(&self.unparsed, &mut out, &mut answers)?;
+        self.unparsed.drain(..consumed);
         self.stream.write_all(&out)?;
         Ok(answers)
     }
@@ -110,22 +110,22 @@ impl BrokerClient {
 
 /// Parses complete messages and lines, and returns the number of bytes that they had.
 fn parse_messages(bytes: &[u8], out: &mut Vec<u8>, answers: &mut Vec<Vec<u8>>) -> anyhow::Result<usize> {
-    let mut taken = 0;
-    while let Some(end) = memchr::memchr(b'\n', &bytes[taken..]) {
-        let line = std::str::from_utf8(&bytes[taken..taken + end])?.trim_end();
+    let mut consumed = 0;
+    while let Some(end) = memchr::memchr(b'\n', &bytes[consumed..]) {
+        let line = std::str::from_utf8(&bytes[consumed..consumed + end])?.trim_end();
         let mut len = end + 1;
         if line.starts_with("MSG ") {
-            let size: usize = line.rsplit(' ').next().context("a message")?.parse()?;
-            let Some(payload) = bytes[taken + len..].get(..size + 2) else { break };
+            let size: usize = line.rsplit(' ').next().context("a MSG line without a length")?.parse()?;
+            let Some(payload) = bytes[consumed + len..].get(..size + 2) else { break };
             answers.push(payload[..size].to_vec());
             len += size + 2;
         } else if line.starts_with("HMSG ") {
-            bail!("it says that nobody keeps streams there");
+            bail!("the broker has no JetStream");
         }
-        post_connections::answer_broker_lines(out, &bytes[taken..taken + end + 1])?;
-        taken += len;
+        post_connections::answer_broker_lines(out, &bytes[consumed..consumed + end + 1])?;
+        consumed += len;
     }
-    Ok(taken)
+    Ok(consumed)
 }
 
 #[cfg(test)]
@@ -136,13 +136,13 @@ mod tests {
     fn broker_messages_are_parsed_once_complete() {
         let bytes = b"INFO {}\r\nMSG a 1 2\r\nhi\r\nPING\r\nMSG a 1 3\r\nyes\r\n";
         let (mut out, mut answers) = (Vec::new(), Vec::new());
-        let taken = parse_messages(&bytes[..40], &mut out, &mut answers).expect("no error");
+        let consumed = parse_messages(&bytes[..40], &mut out, &mut answers).expect("no error");
         assert_eq!(
-            (taken, answers.as_slice(), out.as_slice()),
+            (consumed, answers.as_slice(), out.as_slice()),
             (30, &[b"hi".to_vec()][..], &b"PONG\r\n"[..])
         );
-        let more = parse_messages(&bytes[taken..], &mut out, &mut answers).expect("no error");
-        assert_eq!((taken + more, answers.len()), (bytes.len(), 2));
+        let more = parse_messages(&bytes[consumed..], &mut out, &mut answers).expect("no error");
+        assert_eq!((consumed + more, answers.len()), (bytes.len(), 2));
         assert!(parse_messages(b"-ERR 'Permissions Violation'\r\n", &mut out, &mut answers).is_err());
     }
 }

@@ -80,10 +80,10 @@ pub(crate) struct LoadArgs {
     /// The scenario to run.
     #[arg(value_enum)]
     pub(crate) scenario: Scenario,
-    /// Where sockets connect; several addresses, separated by commas, spread the sockets over nodes.
+    /// The address that sockets connect to. Several addresses, separated by commas, spread the sockets over nodes.
     #[arg(long, env = "ROOMCAST_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8080")]
     pub(crate) address: Vec<SocketAddr>,
-    /// Where api listens, if not at --address.
+    /// The address of api, if it is not --address.
     #[arg(long, value_delimiter = ',')]
     api: Vec<SocketAddr>,
     /// The kind of server.
@@ -92,7 +92,7 @@ pub(crate) struct LoadArgs {
     /// How messages are sent to Roomcast.
     #[arg(long, value_enum, default_value = "http")]
     pub(crate) publish: PublishMethod,
-    /// The broker, for --publish live and the scenario append; its user must be allowed to publish there.
+    /// The broker, for --publish live and the scenario append; its user must be allowed to publish.
     #[arg(long, env = "NATS_URL", hide_env_values = true, default_value = "nats://127.0.0.1:4222")]
     pub(crate) nats_url: String,
     /// Number of shards of the log, for --publish live.
@@ -137,10 +137,10 @@ pub(crate) struct LoadArgs {
     /// Seconds to measure.
     #[arg(long, default_value_t = 10)]
     pub(crate) seconds: u64,
-    /// Searches the highest rate that the server holds.
+    /// Searches the highest rate that the server sustains.
     #[arg(long)]
     pub(crate) max: bool,
-    /// With --max, the highest 99th percentile of latency that counts as held, in milliseconds.
+    /// With --max, the highest 99th percentile of latency that counts as sustained, in milliseconds.
     #[arg(long, default_value_t = 100.0)]
     pub(crate) p99: f64,
     /// A process to measure, with its children, as name=pid; may be repeated. By default, those that listen at
@@ -168,7 +168,7 @@ pub(crate) struct LoadArgs {
 
 impl std::fmt::Debug for LoadArgs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Config").field("scenario", &self.scenario).finish_non_exhaustive()
+        f.debug_struct("LoadArgs").field("scenario", &self.scenario).finish_non_exhaustive()
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) struct RunContext<'a> {
     pub(crate) idle_writers: Vec<usize>,
     pub(crate) measurements: Measurements,
     /// When each socket last sent a join or a leave, in nanoseconds since 1970.
-    pub(crate) asked_at_ns: Vec<u64>,
+    pub(crate) requested_at_ns: Vec<u64>,
     /// Whether sockets keep their positions, to resume after a reconnect.
     pub(crate) keeps_positions: bool,
     /// Whether sockets track the participants of their rooms.
@@ -57,9 +57,9 @@ impl PostOutcome {
 
 impl RunContext<'_> {
     /// Records the answer to a message.
-    pub(crate) fn note_answer(&mut self, message: PendingMessage, outcome: PostOutcome, now: u64) {
+    pub(crate) fn record_answer(&mut self, message: PendingMessage, outcome: PostOutcome, now: u64) {
         if outcome == PostOutcome::Accepted {
-            self.measurements.note_ack(message.due_ns, now);
+            self.measurements.record_ack(message.due_ns, now);
         } else {
             self.writers[message.writer].refused_seqs.insert(message.seq);
             self.rate_limited += u64::from(outcome == PostOutcome::RateLimited);

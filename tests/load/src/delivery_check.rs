@@ -8,18 +8,18 @@ use std::{collections::HashSet, fmt, ops::Range};
 /// Counts of faults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Faults {
-    /// Deliveries that never arrived.
+    /// Messages that never arrived.
     pub(crate) lost: u64,
-    /// Deliveries that arrived again.
+    /// Messages that arrived more than once.
     pub(crate) twice: u64,
-    /// Deliveries that arrived after a later one.
+    /// Messages that arrived after a later one.
     pub(crate) late: u64,
-    /// Deliveries to sockets of other rooms.
-    pub(crate) astray: u64,
+    /// Messages that arrived at sockets of other rooms.
+    pub(crate) wrong_room: u64,
     /// Sockets that the server closed, or that failed.
     pub(crate) closed: u64,
-    /// Sockets and rooms' lists whose participants are wrong.
-    pub(crate) misled: u64,
+    /// Sockets, and lists of rooms, with wrong participants.
+    pub(crate) wrong_participants: u64,
 }
 
 impl Faults {
@@ -33,21 +33,21 @@ impl Faults {
         self.lost += other.lost;
         self.twice += other.twice;
         self.late += other.late;
-        self.astray += other.astray;
+        self.wrong_room += other.wrong_room;
         self.closed += other.closed;
-        self.misled += other.misled;
+        self.wrong_participants += other.wrong_participants;
     }
 }
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { lost, twice, late, astray, closed, misled } = self;
+        let Self { lost, twice, late, wrong_room, closed, wrong_participants } = self;
         write!(
             f,
-            "{lost} lost, {twice} twice, {late} out of order, {astray} astray, {closed} sockets closed"
+            "{lost} lost, {twice} twice, {late} out of order, {wrong_room} in the wrong room, {closed} sockets closed"
         )?;
-        if *misled > 0 {
-            write!(f, ", {misled} wrong about who is there")?;
+        if *wrong_participants > 0 {
+            write!(f, ", {wrong_participants} wrong lists of participants")?;
         }
         Ok(())
     }
@@ -93,58 +93,61 @@ impl DeliveryTracker {
 
     /// The socket has joined: messages sent from now on must arrive.
     pub(crate) fn expect_from_now(&mut self, writers: &[WriterState]) {
-        for (seen, stream) in self.received.iter_mut().zip(&writers[self.first_writer..]) {
-            seen.not_promised_up_to = stream.sent_up_to;
+        for (received, writer) in self.received.iter_mut().zip(&writers[self.first_writer..]) {
+            received.not_promised_up_to = writer.sent_up_to;
         }
     }
 
     /// The socket leaves: messages on their way, and those sent until the next `expect_from_now`, need not arrive.
     /// Messages that were skipped count as lost, unless they were refused.
     pub(crate) fn stop_expecting(&mut self, writers: &[WriterState]) {
-        for (seen, stream) in self.received.iter_mut().zip(&writers[self.first_writer..]) {
-            let missing = seen.skipped_seqs.drain(..).filter(|seq| !stream.refused_seqs.contains(seq));
-            self.faults.lost += missing.count() as u64;
-            seen.not_promised_up_to = u64::MAX;
+        for (received, writer) in self.received.iter_mut().zip(&writers[self.first_writer..]) {
+            let lost = received.skipped_seqs.drain(..).filter(|seq| !writer.refused_seqs.contains(seq));
+            self.faults.lost += lost.count() as u64;
+            received.not_promised_up_to = u64::MAX;
         }
     }
 
     /// Records a delivery. A message that was not acknowledged may arrive late.
-    pub(crate) fn note_received(&mut self, writers: &[WriterState], writer: u32, seq: u64) {
+    pub(crate) fn record_received(&mut self, writers: &[WriterState], writer: u32, seq: u64) {
         let index = (writer as usize).checked_sub(self.first_writer);
-        let Some(seen) = index.and_then(|index| self.received.get_mut(index)) else {
-            self.faults.astray += 1;
+        let Some(received) = index.and_then(|index| self.received.get_mut(index)) else {
+            self.faults.wrong_room += 1;
             return;
         };
-        if seq <= seen.highest_seq {
-            match seen.skipped_seqs.iter().position(|hole| *hole == seq) {
-                Some(hole) => {
-                    seen.skipped_seqs.swap_remove(hole);
+        if seq <= received.highest_seq {
+            match received.skipped_seqs.iter().position(|skipped| *skipped == seq) {
+                Some(skipped) => {
+                    received.skipped_seqs.swap_remove(skipped);
                     self.faults.late += u64::from(!writers[writer as usize].refused_seqs.contains(&seq));
                 }
                 None => self.faults.twice += 1,
             }
             return;
         }
-        if seq > seen.highest_seq + 1 {
-            seen.skipped_seqs.extend(seen.highest_seq.max(seen.not_promised_up_to).saturating_add(1)..seq);
+        if seq > received.highest_seq + 1 {
+            received
+                .skipped_seqs
+                .extend(received.highest_seq.max(received.not_promised_up_to).saturating_add(1)..seq);
         }
-        seen.highest_seq = seq;
+        received.highest_seq = seq;
     }
 
     /// Whether every message that was accepted has arrived, skipped ones aside.
     pub(crate) fn is_complete(&self, writers: &[WriterState]) -> bool {
-        self.received.iter().zip(&writers[self.first_writer..]).all(|(seen, stream)| {
-            let from = seen.highest_seq.max(seen.not_promised_up_to).saturating_add(1);
-            (from..=stream.sent_up_to).all(|seq| stream.refused_seqs.contains(&seq))
+        self.received.iter().zip(&writers[self.first_writer..]).all(|(received, writer)| {
+            let from = received.highest_seq.max(received.not_promised_up_to).saturating_add(1);
+            (from..=writer.sent_up_to).all(|seq| writer.refused_seqs.contains(&seq))
         })
     }
 
     /// Takes the faults since the last call. Messages that have not arrived count as lost. Afterwards nothing is
     /// expected until `expect_from_now`.
     pub(crate) fn take_faults(&mut self, writers: &[WriterState]) -> Faults {
-        for (seen, stream) in self.received.iter_mut().zip(&writers[self.first_writer..]) {
-            seen.skipped_seqs
-                .extend(seen.highest_seq.max(seen.not_promised_up_to).saturating_add(1)..=stream.sent_up_to);
+        for (received, writer) in self.received.iter_mut().zip(&writers[self.first_writer..]) {
+            received.skipped_seqs.extend(
+                received.highest_seq.max(received.not_promised_up_to).saturating_add(1)..=writer.sent_up_to,
+            );
         }
         self.stop_expecting(writers);
         std::mem::take(&mut self.faults)
@@ -162,10 +165,10 @@ mod tests {
         ]
     }
 
-    fn faults(seqs: &[u64], streams: &[WriterState]) -> Faults {
+    fn faults(seqs: &[u64], writers: &[WriterState]) -> Faults {
         let mut tracker = DeliveryTracker::new(1..2);
-        seqs.iter().for_each(|seq| tracker.note_received(streams, 1, *seq));
-        tracker.take_faults(streams)
+        seqs.iter().for_each(|seq| tracker.record_received(writers, 1, *seq));
+        tracker.take_faults(writers)
     }
 
     #[test]
@@ -189,33 +192,33 @@ mod tests {
 
     #[test]
     fn refused_message_need_not_be_delivered() {
-        let mut streams = sent(3);
-        streams[1].refused_seqs.extend([2, 3]);
-        assert!(!faults(&[1], &streams).has_any());
-        assert!(!faults(&[1, 3, 2], &streams).has_any(), "it was promised no place");
-        assert_eq!(faults(&[1, 2, 2], &streams), Faults { twice: 1, ..Faults::default() });
+        let mut writers = sent(3);
+        writers[1].refused_seqs.extend([2, 3]);
+        assert!(!faults(&[1], &writers).has_any());
+        assert!(!faults(&[1, 3, 2], &writers).has_any(), "a refused message may arrive late");
+        assert_eq!(faults(&[1, 2, 2], &writers), Faults { twice: 1, ..Faults::default() });
     }
 
     #[test]
     fn messages_of_other_rooms_are_astray() {
         let mut tracker = DeliveryTracker::new(1..2);
-        tracker.note_received(&sent(0), 0, 1);
-        tracker.note_received(&sent(0), 2, 1);
-        assert_eq!(tracker.take_faults(&sent(0)), Faults { astray: 2, ..Faults::default() });
+        tracker.record_received(&sent(0), 0, 1);
+        tracker.record_received(&sent(0), 2, 1);
+        assert_eq!(tracker.take_faults(&sent(0)), Faults { wrong_room: 2, ..Faults::default() });
     }
 
     #[test]
     fn message_sent_before_a_join_may_be_delivered_and_a_later_one_must() {
         let mut tracker = DeliveryTracker::new(1..2);
         tracker.expect_from_now(&sent(5));
-        tracker.note_received(&sent(6), 1, 5);
-        tracker.note_received(&sent(6), 1, 6);
+        tracker.record_received(&sent(6), 1, 5);
+        tracker.record_received(&sent(6), 1, 6);
         assert!(tracker.is_complete(&sent(6)) && !tracker.is_complete(&sent(7)));
         assert_eq!(tracker.take_faults(&sent(7)), Faults { lost: 1, ..Faults::default() });
 
         let mut tracker = DeliveryTracker::new(1..2);
         tracker.expect_from_now(&sent(5));
-        tracker.note_received(&sent(8), 1, 8);
+        tracker.record_received(&sent(8), 1, 8);
         assert_eq!(tracker.take_faults(&sent(8)), Faults { lost: 2, ..Faults::default() });
     }
 
@@ -223,14 +226,14 @@ mod tests {
     fn message_sent_before_a_leave_may_be_delivered_and_a_gap_is_lost() {
         let mut tracker = DeliveryTracker::new(1..2);
         tracker.expect_from_now(&sent(0));
-        tracker.note_received(&sent(4), 1, 1);
+        tracker.record_received(&sent(4), 1, 1);
         tracker.stop_expecting(&sent(4));
-        tracker.note_received(&sent(4), 1, 2);
+        tracker.record_received(&sent(4), 1, 2);
         tracker.expect_from_now(&sent(4));
         assert!(!tracker.take_faults(&sent(4)).has_any());
 
         tracker.expect_from_now(&sent(4));
-        tracker.note_received(&sent(6), 1, 6);
+        tracker.record_received(&sent(6), 1, 6);
         tracker.stop_expecting(&sent(7));
         assert_eq!(tracker.take_faults(&sent(7)), Faults { lost: 1, ..Faults::default() });
     }
@@ -239,10 +242,10 @@ mod tests {
     fn messages_while_a_client_is_away_are_not_lost() {
         let mut tracker = DeliveryTracker::new(1..2);
         tracker.expect_from_now(&sent(0));
-        tracker.note_received(&sent(1), 1, 1);
+        tracker.record_received(&sent(1), 1, 1);
         tracker.stop_expecting(&sent(1));
         tracker.expect_from_now(&sent(4));
-        tracker.note_received(&sent(5), 1, 5);
+        tracker.record_received(&sent(5), 1, 5);
         assert!(!tracker.take_faults(&sent(5)).has_any());
     }
 }

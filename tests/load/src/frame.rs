@@ -1,5 +1,5 @@
-//! Implements the client side of RFC 6455, as far as load needs it. Server frames are unmasked and parsed in place;
-//! client frames are masked with zeros, which leaves their payload as it is.
+//! Implements the client side of RFC 6455, as far as `load` needs it. Server frames are unmasked and parsed in place;
+//! client frames have a mask of zeros, which leaves the payload unchanged.
 
 /// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

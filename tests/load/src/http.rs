@@ -1,4 +1,4 @@
-//! Implements HTTP/1.1 as far as load needs it: parses answers with a `Content-Length`, and has a blocking client.
+//! Implements HTTP/1.1 as far as `load` needs it: parses answers with a `Content-Length`, and has a blocking client.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -51,8 +51,8 @@ pub(crate) fn parse_first(bytes: &[u8]) -> Result<Option<HttpAnswer>, MalformedA
 fn read_head(head: &[u8]) -> Option<(u16, usize)> {
     let mut lines = std::str::from_utf8(head).ok()?.split("\r\n");
     let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
-    let mut named = lines.filter_map(|line| line.split_once(':'));
-    let length = named.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let mut headers = lines.filter_map(|line| line.split_once(':'));
+    let length = headers.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
     match length {
         Some((_, value)) => Some((status, value.trim().parse().ok()?)),
         // Only these statuses have no body without a `Content-Length`.
@@ -86,30 +86,30 @@ impl BlockingHttpClient {
         requests: &[(String, Value)],
     ) -> anyhow::Result<Vec<Value>> {
         let mut answers = Vec::with_capacity(requests.len());
-        for some in requests.chunks(PIPELINED_MAX) {
-            answers.extend(self.send_some(method, some)?);
+        for batch in requests.chunks(PIPELINED_MAX) {
+            answers.extend(self.send_some(method, batch)?);
         }
         Ok(answers)
     }
 
     fn send_some(&mut self, method: &str, requests: &[(String, Value)]) -> anyhow::Result<Vec<Value>> {
-        let until = Instant::now() + BUSY_TIMEOUT;
+        let deadline = Instant::now() + BUSY_TIMEOUT;
         let mut answers = vec![None; requests.len()];
         loop {
-            let (mut out, mut asked) = (Vec::new(), Vec::new());
+            let (mut out, mut unanswered) = (Vec::new(), Vec::new());
             for (answer, (path, body)) in
                 answers.iter_mut().zip(requests).filter(|(answer, _)| answer.is_none())
             {
                 let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body)? };
                 write_request(&mut out, method, path, &self.headers, &body);
-                asked.push(answer);
+                unanswered.push(answer);
             }
-            if asked.is_empty() {
+            if unanswered.is_empty() {
                 return Ok(answers.into_iter().flatten().collect());
             }
             self.stream.get_mut().write_all(&out)?;
-            for answer in asked {
-                *answer = self.read_answer(Instant::now() < until)?;
+            for answer in unanswered {
+                *answer = self.read_answer(Instant::now() < deadline)?;
             }
             if answers.iter().any(Option::is_none) {
                 thread::sleep(BUSY_RETRY_INTERVAL);
@@ -117,7 +117,7 @@ impl BlockingHttpClient {
         }
     }
 
-    /// Reads the next answer; `None` for a 503, where `may_be_busy`.
+    /// Reads the next answer; `None` for a 503 if `may_be_busy`.
     fn read_answer(&mut self, may_be_busy: bool) -> anyhow::Result<Option<Value>> {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
@@ -132,7 +132,7 @@ impl BlockingHttpClient {
             return Ok(None);
         }
         if status == 429 {
-            bail!("a limit of the server: {}", String::from_utf8_lossy(&body));
+            bail!("refused by a rate limit of the server: {}", String::from_utf8_lossy(&body));
         }
         if status >= 300 {
             bail!("{status}: {}", String::from_utf8_lossy(&body));

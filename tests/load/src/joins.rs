@@ -1,4 +1,4 @@
-//! Runs the scenario `joins`: sockets join and leave their rooms and receive the pushes about it; half are outside.
+//! Runs the scenario `joins`: sockets join and leave their rooms and receive pushes of joins and leaves; half of them are outside.
 //!
 //! What must hold: at the end, each joined socket and each room's list has exactly the sockets that are in the room.
 
@@ -12,26 +12,26 @@ use crate::{
     server::TestedServer,
 };
 
-/// Maximum time until the lists are right.
+/// Maximum time until the lists of participants are correct.
 const LISTS_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time between two reads of the lists.
 const LISTS_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Runs the scenario once. Latency is from a socket's request to each push about it.
+/// Runs the scenario once. Latency is measured from a socket's request to each push of its join or leave.
 pub(crate) fn run(
     config: &LoadArgs,
-    peer: &dyn TestedServer,
-    world: &mut LoadDriver<'_>,
+    server: &dyn TestedServer,
+    driver: &mut LoadDriver<'_>,
     processes: &MeasuredProcesses,
 ) -> anyhow::Result<RunResult> {
-    world.start_churn(config.churn_per_second(), world.sockets.len() / 2);
-    let mut run = measured_run::run_at_rate(world, processes, None, RunDuration::from_args(config), None)?;
-    let until = Instant::now() + LISTS_TIMEOUT;
-    let mut wrong_lists = world.count_wrong_lists(&peer.read_participant_lists()?);
-    while wrong_lists > 0 && Instant::now() < until {
+    driver.start_churn(config.churn_per_second(), driver.sockets.len() / 2);
+    let mut run = measured_run::run_at_rate(driver, processes, None, RunDuration::from_args(config), None)?;
+    let deadline = Instant::now() + LISTS_TIMEOUT;
+    let mut wrong_lists = driver.count_wrong_lists(&server.read_participant_lists()?);
+    while wrong_lists > 0 && Instant::now() < deadline {
         std::thread::sleep(LISTS_POLL_INTERVAL);
-        wrong_lists = world.count_wrong_lists(&peer.read_participant_lists()?);
+        wrong_lists = driver.count_wrong_lists(&server.read_participant_lists()?);
     }
-    run.faults.misled += wrong_lists as u64;
+    run.faults.wrong_participants += wrong_lists as u64;
     Ok(run)
 }

@@ -1,6 +1,6 @@
 //! Runs `roomcast-load`, which loads a running server with sockets and messages and measures what they cost it.
 //!
-//! What must hold: the client uses less CPU than the server (one epoll loop, deliveries are not parsed as JSON).
+//! What must hold: the client uses less CPU than the server (one epoll loop; pushes are not parsed as JSON).
 //! Latency counts from when a message was due. Every delivery is checked; if any is lost, duplicated or out of order,
 //! the exit code is 1.
 
@@ -52,7 +52,7 @@ struct Arguments {
 }
 
 /// Runs a scenario and prints its result. The exit code is 1 if there were faults, and 2 if there is no result.
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command for a terminal")]
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command-line program")]
 fn main() -> ExitCode {
     match prepare_and_run(&service::config::parse::<Arguments>().load) {
         Ok(report) => {
@@ -67,32 +67,33 @@ fn main() -> ExitCode {
 }
 
 /// Advice for a run that was limited by the server's rate limits.
-const LIMITS_OFF_HINT: &str = "for the time of a measurement start it with ROOMCAST_RATE_WRITES, ROOMCAST_RATE_FRAMES, \
+const LIMITS_OFF_HINT: &str = "for a measurement start the server with ROOMCAST_RATE_WRITES, ROOMCAST_RATE_FRAMES, \
                    ROOMCAST_RATE_REQUESTS, ROOMCAST_RATE_UPGRADES and ROOMCAST_CHANNELS_SOCKET=off";
 
 fn prepare_and_run(config: &LoadArgs) -> anyhow::Result<LoadReport> {
-    let noise = TimerLateness::measure()?;
+    let timer_lateness = TimerLateness::measure()?;
     if let Some(cpu) = config.cpu {
         pin_to_cpu(cpu).context("--cpu")?;
     }
     rlimit::increase_nofile_limit(u64::MAX).context("the limit of open files")?;
-    let mut peer = server::create(config)?;
-    peer.create_rooms(config.rooms())?;
+    let mut server = server::create(config)?;
+    server.create_rooms(config.rooms())?;
     let processes = MeasuredProcesses::find(&config.pids, config.pids_in.as_deref(), &config.address)?;
     let before = processes.read_usage();
-    let mut world = LoadDriver::new(config, peer.as_ref())?;
-    let bar = progress_bar(world.sockets.len());
-    world.connect_all(driver::CONNECTING_MAX, |joined| bar.set_position(joined as u64))?;
+    let mut driver = LoadDriver::new(config, server.as_ref())?;
+    let bar = progress_bar(driver.sockets.len());
+    driver.connect_all(driver::CONNECTING_MAX, |joined| bar.set_position(joined as u64))?;
     let after = processes.read_usage();
     bar.set_message("measuring");
-    let run = run_scenario(config, peer.as_ref(), &mut world, &processes, &bar)?;
+    let run = run_scenario(config, server.as_ref(), &mut driver, &processes, &bar)?;
     bar.finish_and_clear();
-    let limited = world.context.rate_limited;
+    let rate_limited = driver.context.rate_limited;
     ensure!(
-        limited == 0,
-        "the server's limits have refused {limited} requests (429), so this is what they allow: {LIMITS_OFF_HINT}"
+        rate_limited == 0,
+        "the server's rate limits refused {rate_limited} requests (429), so the result would measure the limits: \
+         {LIMITS_OFF_HINT}"
     );
-    let report = LoadReport::new(config, noise, &before, &after, run);
+    let report = LoadReport::new(config, timer_lateness, &before, &after, run);
     report.write(config)?;
     Ok(report)
 }
@@ -106,33 +107,36 @@ fn pin_to_cpu(cpu: usize) -> anyhow::Result<()> {
 
 fn run_scenario(
     config: &LoadArgs,
-    peer: &dyn TestedServer,
-    world: &mut LoadDriver<'_>,
+    server: &dyn TestedServer,
+    driver: &mut LoadDriver<'_>,
     processes: &MeasuredProcesses,
     bar: &ProgressBar,
 ) -> anyhow::Result<Option<RunResult>> {
-    let pace = (config.messages_per_second() > 0.0).then(|| SendSchedule::new(config.messages_per_second()));
+    let schedule =
+        (config.messages_per_second() > 0.0).then(|| SendSchedule::new(config.messages_per_second()));
     match config.scenario {
         Scenario::BigRoom | Scenario::ManyRooms if config.max => {
-            rate_search::find_highest_rate(config, world, processes, |run, held| {
-                print_line(bar, &run.probe_line(held));
+            rate_search::find_highest_rate(config, driver, processes, |run, is_sustained| {
+                print_line(bar, &run.probe_line(is_sustained));
             })
         }
         Scenario::BigRoom | Scenario::ManyRooms | Scenario::Idle => {
-            measured_run::run_at_rate(world, processes, pace, RunDuration::from_args(config), None).map(Some)
+            measured_run::run_at_rate(driver, processes, schedule, RunDuration::from_args(config), None)
+                .map(Some)
         }
         Scenario::Mixed => {
-            world.start_churn(config.churn_per_second(), 0);
-            measured_run::run_at_rate(world, processes, pace, RunDuration::from_args(config), None).map(Some)
+            driver.start_churn(config.churn_per_second(), 0);
+            measured_run::run_at_rate(driver, processes, schedule, RunDuration::from_args(config), None)
+                .map(Some)
         }
-        Scenario::Joins => joins::run(config, peer, world, processes).map(Some),
-        Scenario::Append => append::run(config, world, processes, |line| print_line(bar, line)).map(Some),
-        Scenario::Storm => storm::run(config, world, processes).map(Some),
+        Scenario::Joins => joins::run(config, server, driver, processes).map(Some),
+        Scenario::Append => append::run(config, driver, processes, |line| print_line(bar, line)).map(Some),
+        Scenario::Storm => storm::run(config, driver, processes).map(Some),
     }
 }
 
 /// Prints a line above the progress bar; without a terminal, just the line.
-#[expect(clippy::print_stderr, reason = "this is a command for a terminal")]
+#[expect(clippy::print_stderr, reason = "this is a command-line program")]
 fn print_line(bar: &ProgressBar, line: &str) {
     if bar.is_hidden() {
         eprintln!("{line}");

@@ -20,7 +20,8 @@ impl Marker {
     /// The text of a message: the marker, padded to `text_bytes` bytes.
     pub(crate) fn to_message_text(self, text_bytes: usize) -> Vec<u8> {
         let mut text = Vec::with_capacity(text_bytes.max(48));
-        write!(text, "~{}:{}:{}~", self.writer, self.seq, self.due_ns).expect("memory takes it");
+        write!(text, "~{}:{}:{}~", self.writer, self.seq, self.due_ns)
+            .expect("writing to a Vec does not fail");
         text.resize(text_bytes.max(text.len()), b'x');
         text
     }
@@ -41,22 +42,22 @@ pub(crate) fn find_marker(bytes: &[u8]) -> Option<(Marker, usize)> {
 
 fn parse_marker(bytes: &[u8]) -> Option<(Marker, usize)> {
     let mut numbers = [0_u64; 3];
-    let mut at = 0;
+    let mut position = 0;
     for (number, end) in numbers.iter_mut().zip(*b"::~") {
-        let start = at;
-        while let Some(digit @ b'0'..=b'9') = bytes.get(at)
-            && at - start < 19
+        let start = position;
+        while let Some(digit @ b'0'..=b'9') = bytes.get(position)
+            && position - start < 19
         {
             *number = *number * 10 + u64::from(digit - b'0');
-            at += 1;
+            position += 1;
         }
-        if at == start || bytes.get(at) != Some(&end) {
+        if position == start || bytes.get(position) != Some(&end) {
             return None;
         }
-        at += 1;
+        position += 1;
     }
-    let [stream, seq, due] = numbers;
-    Some((Marker { writer: stream.try_into().ok()?, seq, due_ns: due }, at))
+    let [writer, seq, due] = numbers;
+    Some((Marker { writer: writer.try_into().ok()?, seq, due_ns: due }, position))
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub(crate) struct ProcessCost {
 /// The results of a run.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct RunResult {
-    /// Messages per second that were due.
+    /// Messages that were due per second.
     pub(crate) rate: f64,
     /// Length of the window in seconds.
     pub(crate) seconds: f64,
@@ -65,20 +65,20 @@ pub(crate) struct RunResult {
     /// Messages that the server refused or did not answer, since the window began.
     pub(crate) refused: u64,
     /// Number of reconnects of sockets that were closed.
-    pub(crate) returned: u64,
-    /// Whether everything arrived that had to.
+    pub(crate) reconnects: u64,
+    /// Whether everything arrived that had to arrive.
     pub(crate) complete: bool,
     pub(crate) timeline: Vec<SecondStats>,
-    pub(crate) spread: Vec<LatencyBucket>,
+    pub(crate) latency_histogram: Vec<LatencyBucket>,
 }
 
 impl RunResult {
     /// The run as one line, for a probe of the rate search.
-    pub(crate) fn probe_line(&self, is_held: bool) -> String {
-        let verdict = match (is_held, self.faults.has_any()) {
-            (true, _) => "held".to_owned(),
-            (false, false) => "not held".to_owned(),
-            (false, true) => format!("not held: {}", self.faults),
+    pub(crate) fn probe_line(&self, is_sustained: bool) -> String {
+        let verdict = match (is_sustained, self.faults.has_any()) {
+            (true, _) => "sustained".to_owned(),
+            (false, false) => "not sustained".to_owned(),
+            (false, true) => format!("not sustained: {}", self.faults),
         };
         let Self { rate, per_second, p99_ms, .. } = self;
         format!("{rate:.0} messages/s: {per_second:.0} deliveries/s, p99 {p99_ms:.1} ms: {verdict}")
@@ -119,18 +119,18 @@ pub(crate) fn run_at_rate(
     let end = start + duration.measured_secs * NANOS_PER_SEC;
     driver.context.measurements = Measurements::new(start, end);
     let mut schedule = schedule;
-    let is_hopeless = |world: &LoadDriver<'_>| {
-        give_up_latency_us.is_some_and(|micros| world.context.measurements.last_latency_us > micros)
+    let is_too_late = |driver: &LoadDriver<'_>| {
+        give_up_latency_us.is_some_and(|micros| driver.context.measurements.last_latency_us > micros)
     };
-    driver.run_until(&mut schedule, start, is_hopeless)?;
+    driver.run_until(&mut schedule, start, is_too_late)?;
     let meter = RunMeter::start(driver, processes);
-    driver.run_until(&mut schedule, end, is_hopeless)?;
+    driver.run_until(&mut schedule, end, is_too_late)?;
     let meter = meter.stop();
     let is_given_up = timing::now_ns() < end;
     driver.context.measurements.close();
     driver.stop_churn();
     let complete = wait_for_deliveries(driver)? && !is_given_up;
-    Ok(meter.into_result(driver, schedule.map_or(0.0, |pace| pace.per_second()), complete))
+    Ok(meter.into_result(driver, schedule.map_or(0.0, |schedule| schedule.per_second()), complete))
 }
 
 /// Measures what the processes use within a window.
@@ -146,7 +146,7 @@ pub(crate) struct RunMeter<'a> {
 
 impl<'a> RunMeter<'a> {
     /// Starts the window.
-    pub(crate) fn start(world: &LoadDriver<'_>, processes: &'a MeasuredProcesses) -> Self {
+    pub(crate) fn start(driver: &LoadDriver<'_>, processes: &'a MeasuredProcesses) -> Self {
         Self {
             processes,
             before: processes.read_usage(),
@@ -154,80 +154,84 @@ impl<'a> RunMeter<'a> {
             start_ns: timing::now_ns(),
             end_ns: 0,
             own_cpu_secs: own_cpu_secs(),
-            refused_before: count_refused(world),
+            refused_before: count_refused(driver),
         }
     }
 
     /// Ends the window.
     pub(crate) fn stop(self) -> Self {
-        let (after, own) = (self.processes.read_usage(), own_cpu_secs() - self.own_cpu_secs);
-        Self { after, own_cpu_secs: own, end_ns: timing::now_ns(), ..self }
+        let (after, own_cpu_secs) = (self.processes.read_usage(), own_cpu_secs() - self.own_cpu_secs);
+        Self { after, own_cpu_secs, end_ns: timing::now_ns(), ..self }
     }
 
     /// Collects the results. Deliveries that have not arrived by now are lost.
-    pub(crate) fn into_result(self, world: &mut LoadDriver<'_>, rate: f64, complete: bool) -> RunResult {
-        let faults = world.take_faults();
-        let tally = std::mem::replace(&mut world.context.measurements, Measurements::new(0, 0));
+    pub(crate) fn into_result(self, driver: &mut LoadDriver<'_>, rate: f64, complete: bool) -> RunResult {
+        let faults = driver.take_faults();
+        let measurements = std::mem::replace(&mut driver.context.measurements, Measurements::new(0, 0));
         let seconds = (self.end_ns - self.start_ns) as f64 / NANOS_PER_SEC as f64;
         RunResult {
             rate,
             seconds,
-            deliveries: tally.deliveries,
-            per_second: tally.deliveries as f64 / seconds,
-            p50_ms: us_to_ms(tally.latencies_us.value_at_quantile(0.5)),
-            p99_ms: us_to_ms(tally.latencies_us.value_at_quantile(0.99)),
-            max_ms: us_to_ms(tally.latencies_us.max()),
-            costs: process_costs(&self.before, &self.after, &tally),
-            joins: tally.join_latencies_us.len(),
-            join_p99_ms: us_to_ms(tally.join_latencies_us.value_at_quantile(0.99)),
-            acknowledged: tally.ack_latencies_us.len(),
-            acknowledged_per_second: tally.ack_latencies_us.len() as f64 / seconds,
-            ack_p50_ms: us_to_ms(tally.ack_latencies_us.value_at_quantile(0.5)),
-            ack_p99_ms: us_to_ms(tally.ack_latencies_us.value_at_quantile(0.99)),
+            deliveries: measurements.deliveries,
+            per_second: measurements.deliveries as f64 / seconds,
+            p50_ms: us_to_ms(measurements.latencies_us.value_at_quantile(0.5)),
+            p99_ms: us_to_ms(measurements.latencies_us.value_at_quantile(0.99)),
+            max_ms: us_to_ms(measurements.latencies_us.max()),
+            costs: process_costs(&self.before, &self.after, &measurements),
+            joins: measurements.join_latencies_us.len(),
+            join_p99_ms: us_to_ms(measurements.join_latencies_us.value_at_quantile(0.99)),
+            acknowledged: measurements.ack_latencies_us.len(),
+            acknowledged_per_second: measurements.ack_latencies_us.len() as f64 / seconds,
+            ack_p50_ms: us_to_ms(measurements.ack_latencies_us.value_at_quantile(0.5)),
+            ack_p99_ms: us_to_ms(measurements.ack_latencies_us.value_at_quantile(0.99)),
             broker_per_second: None,
             own_cpu: self.own_cpu_secs,
             faults,
-            sent: world.sent_messages,
-            refused: count_refused(world) - self.refused_before,
-            returned: std::mem::take(&mut world.reconnected),
+            sent: driver.sent_messages,
+            refused: count_refused(driver) - self.refused_before,
+            reconnects: std::mem::take(&mut driver.reconnects),
             complete,
-            spread: latency_buckets(&tally.latencies_us),
-            timeline: tally.seconds,
+            latency_histogram: latency_buckets(&measurements.latencies_us),
+            timeline: measurements.seconds,
         }
     }
 }
 
-fn count_refused(world: &LoadDriver<'_>) -> u64 {
-    world.context.writers.iter().map(|stream| stream.refused_seqs.len() as u64).sum()
+fn count_refused(driver: &LoadDriver<'_>) -> u64 {
+    driver.context.writers.iter().map(|writer| writer.refused_seqs.len() as u64).sum()
 }
 
-/// Waits until everything has arrived, which returns true, or nothing has arrived for the maximum silence.
-pub(crate) fn wait_for_deliveries(world: &mut LoadDriver<'_>) -> anyhow::Result<bool> {
-    let silence = if world.is_reconnecting { SILENCE_WITH_RECONNECTS_NS_MAX } else { SILENCE_NS_MAX };
+/// Waits until everything has arrived. Returns false if nothing arrives for the maximum time of silence.
+pub(crate) fn wait_for_deliveries(driver: &mut LoadDriver<'_>) -> anyhow::Result<bool> {
+    let silence = if driver.is_reconnecting { SILENCE_WITH_RECONNECTS_NS_MAX } else { SILENCE_NS_MAX };
     let mut silent_since = timing::now_ns();
     loop {
-        if world.is_complete() {
+        if driver.is_complete() {
             return Ok(true);
         }
-        silent_since = silent_since.max(world.context.measurements.last_arrival_ns);
+        silent_since = silent_since.max(driver.context.measurements.last_arrival_ns);
         if timing::now_ns() > silent_since + silence {
             return Ok(false);
         }
-        world.run_until(&mut None, timing::now_ns() + POLL_INTERVAL_NS, |_| false)?;
+        driver.run_until(&mut None, timing::now_ns() + POLL_INTERVAL_NS, |_| false)?;
     }
 }
 
-fn process_costs(before: &[ProcessUsage], after: &[ProcessUsage], tally: &Measurements) -> Vec<ProcessCost> {
+fn process_costs(
+    before: &[ProcessUsage],
+    after: &[ProcessUsage],
+    measurements: &Measurements,
+) -> Vec<ProcessCost> {
     process::pairs_by_pid(before, after)
         .map(|(before, after)| {
             let cpu = after.cpu - before.cpu;
-            // Microseconds for each are the same number as seconds per million.
-            let each = |count: u64| if count == 0 { 0.0 } else { cpu * 1e6 / count as f64 };
+            // Microseconds per item and seconds per million items are the same number.
+            let microseconds_per = |count: u64| if count == 0 { 0.0 } else { cpu * 1e6 / count as f64 };
             ProcessCost {
                 name: after.name.clone(),
                 cpu,
-                per_million: each(tally.deliveries),
-                message_us: each(tally.ack_latencies_us.len()),
+                per_million: microseconds_per(measurements.deliveries),
+                message_us: microseconds_per(measurements.ack_latencies_us.len()),
                 rss_kib: after.rss_kib,
             }
         })

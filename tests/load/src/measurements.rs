@@ -8,7 +8,7 @@ const LATENCY_US_MAX: u64 = 600_000_000;
 
 /// An empty histogram of latencies in microseconds.
 pub(crate) fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("bounds that are allowed")
+    Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("the bounds are valid")
 }
 
 /// One second of a run.
@@ -30,9 +30,9 @@ pub(crate) struct Measurements {
     pub(crate) latencies_us: Histogram<u64>,
     /// The seconds of the window so far.
     pub(crate) seconds: Vec<SecondStats>,
-    /// From the request to join a room to its answer.
+    /// Time from the request to join a room to its answer.
     pub(crate) join_latencies_us: Histogram<u64>,
-    /// From when a message was due to its acknowledgement, for acknowledgements within the window.
+    /// Time from when a message was due to its acknowledgement, for acknowledgements within the window.
     pub(crate) ack_latencies_us: Histogram<u64>,
     second_latencies_us: Histogram<u64>,
     second_end_ns: u64,
@@ -61,7 +61,7 @@ impl Measurements {
     }
 
     /// Records a delivery at `now` of a message that was due at `due`.
-    pub(crate) fn note_delivery(&mut self, due: u64, now: u64) {
+    pub(crate) fn record_delivery(&mut self, due: u64, now: u64) {
         let micros = now.saturating_sub(due) / 1_000;
         self.last_latency_us = micros;
         self.last_arrival_ns = now;
@@ -76,14 +76,14 @@ impl Measurements {
     }
 
     /// Records a join at `now` that was requested at `asked`.
-    pub(crate) fn note_join(&mut self, asked: u64, now: u64) {
+    pub(crate) fn record_join(&mut self, requested_ns: u64, now: u64) {
         if (self.start_ns..self.end_ns).contains(&now) {
-            self.join_latencies_us.saturating_record(now.saturating_sub(asked) / 1_000);
+            self.join_latencies_us.saturating_record(now.saturating_sub(requested_ns) / 1_000);
         }
     }
 
     /// Records an acknowledgement at `now` of a message that was due at `due`.
-    pub(crate) fn note_ack(&mut self, due: u64, now: u64) {
+    pub(crate) fn record_ack(&mut self, due: u64, now: u64) {
         self.last_arrival_ns = self.last_arrival_ns.max(now);
         if (self.start_ns..self.end_ns).contains(&now) {
             self.ack_latencies_us.saturating_record(now.saturating_sub(due) / 1_000);
@@ -123,13 +123,13 @@ mod tests {
 
     #[test]
     fn measurements_count_only_the_window() {
-        let mut tally = Measurements::new(NANOS_PER_SEC, 3 * NANOS_PER_SEC);
-        tally.note_delivery(0, NANOS_PER_SEC / 2);
-        tally.note_delivery(NANOS_PER_SEC, NANOS_PER_SEC + 1_000_000);
-        tally.note_delivery(2 * NANOS_PER_SEC, 7 * NANOS_PER_SEC);
-        tally.close();
-        assert_eq!((tally.deliveries, tally.latencies_us.len()), (1, 2));
-        assert_eq!(tally.seconds.iter().map(|s| s.deliveries).collect::<Vec<_>>(), [1, 0]);
-        assert!(tally.latencies_us.max() >= 4_990_000);
+        let mut measurements = Measurements::new(NANOS_PER_SEC, 3 * NANOS_PER_SEC);
+        measurements.record_delivery(0, NANOS_PER_SEC / 2);
+        measurements.record_delivery(NANOS_PER_SEC, NANOS_PER_SEC + 1_000_000);
+        measurements.record_delivery(2 * NANOS_PER_SEC, 7 * NANOS_PER_SEC);
+        measurements.close();
+        assert_eq!((measurements.deliveries, measurements.latencies_us.len()), (1, 2));
+        assert_eq!(measurements.seconds.iter().map(|s| s.deliveries).collect::<Vec<_>>(), [1, 0]);
+        assert!(measurements.latencies_us.max() >= 4_990_000);
     }
 }

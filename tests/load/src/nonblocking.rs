@@ -43,7 +43,7 @@ impl NonblockingStream {
         &mut self.unsent
     }
 
-    /// Writes as many of the buffered bytes as the socket takes; the rest when it becomes writable.
+    /// Writes as many of the buffered bytes as the socket accepts; the rest is written when it becomes writable.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         if !self.is_connected {
             return Ok(());
@@ -99,12 +99,12 @@ impl NonblockingStream {
                 Err(error) => return Err(error),
             };
             if self.unparsed.is_empty() {
-                let taken = parse(&mut self.unsent, &buffer[..n])?;
-                self.unparsed.extend(&buffer[taken..n]);
+                let consumed = parse(&mut self.unsent, &buffer[..n])?;
+                self.unparsed.extend(&buffer[consumed..n]);
             } else {
                 self.unparsed.extend(&buffer[..n]);
-                let taken = parse(&mut self.unsent, &self.unparsed)?;
-                self.unparsed.drain(..taken);
+                let consumed = parse(&mut self.unsent, &self.unparsed)?;
+                self.unparsed.drain(..consumed);
             }
             // A short read means that there is no more, unless the other end has closed too: then read the EOF.
             if n < buffer.len() && !is_read_closed {

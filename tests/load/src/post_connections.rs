@@ -60,13 +60,15 @@ impl PostConnection {
         let protocol = &mut self.protocol;
         self.stream.on_readable(buffer, is_read_closed, |out, bytes| match protocol {
             PostProtocol::Http(waiting) => {
-                let (mut taken, now) = (0, timing::now_ns());
-                while let Some(answer) = http::parse_first(&bytes[taken..]).map_err(|_| malformed_answer())? {
-                    taken += answer.len;
-                    let of = waiting.pop_front().ok_or_else(malformed_answer)?;
-                    context.note_answer(of, PostOutcome::from_status(answer.status.into()), now);
+                let (mut consumed, now) = (0, timing::now_ns());
+                while let Some(answer) =
+                    http::parse_first(&bytes[consumed..]).map_err(|_| malformed_answer())?
+                {
+                    consumed += answer.len;
+                    let pending = waiting.pop_front().ok_or_else(malformed_answer)?;
+                    context.record_answer(pending, PostOutcome::from_status(answer.status.into()), now);
                 }
-                Ok(taken)
+                Ok(consumed)
             }
             PostProtocol::Nats => answer_broker_lines(out, bytes),
         })?;
@@ -91,13 +93,13 @@ impl PostConnection {
             return Err(error).context("a connection for sending");
         };
         let now = timing::now_ns();
-        waiting.drain(..).for_each(|of| context.note_answer(of, PostOutcome::Refused, now));
+        waiting.drain(..).for_each(|pending| context.record_answer(pending, PostOutcome::Refused, now));
         self.stream = NonblockingStream::open(self.address, token, registry)?;
         Ok(())
     }
 }
 
-/// All connections for sending; none where messages are sent by sockets.
+/// All connections for sending; empty if messages are sent by sockets.
 #[derive(Debug)]
 pub(crate) struct PostConnections {
     connections: Vec<PostConnection>,
@@ -115,28 +117,28 @@ impl PostConnections {
         first_token: usize,
         registry: &Registry,
     ) -> anyhow::Result<Self> {
-        let mut links = Self { connections: Vec::new(), first_token };
+        let mut connections = Self { connections: Vec::new(), first_token };
         match route {
             PostRoute::Socket => {}
             PostRoute::Http(addresses) => {
                 for address in addresses.into_iter().cycle().take(config.connections.clamp(1, writers)) {
-                    links.add(address, PostProtocol::Http(VecDeque::new()), registry)?;
+                    connections.add(address, PostProtocol::Http(VecDeque::new()), registry)?;
                 }
             }
             PostRoute::Nats(address) => {
-                links.add(address, PostProtocol::Nats, registry)?;
-                links.connections[0]
+                connections.add(address, PostProtocol::Nats, registry)?;
+                connections.connections[0]
                     .stream
                     .unsent()
                     .extend(parse_broker_url(&config.nats_url)?.connect_line.as_bytes());
             }
         }
-        Ok(links)
+        Ok(connections)
     }
 
     fn add(&mut self, address: SocketAddr, protocol: PostProtocol, registry: &Registry) -> io::Result<()> {
-        let line = NonblockingStream::open(address, self.first_token + self.connections.len(), registry)?;
-        self.connections.push(PostConnection { address, stream: line, protocol, is_dirty: false });
+        let stream = NonblockingStream::open(address, self.first_token + self.connections.len(), registry)?;
+        self.connections.push(PostConnection { address, stream, protocol, is_dirty: false });
         Ok(())
     }
 
@@ -153,21 +155,21 @@ impl PostConnections {
     /// Appends a message to the connection of its writer, for the next flush.
     pub(crate) fn queue(&mut self, message: NewPost<'_>, pending: PendingMessage, server: &dyn TestedServer) {
         let count = self.connections.len();
-        let link = &mut self.connections[pending.writer % count];
-        server.write_post(link.stream.unsent(), message);
-        if let PostProtocol::Http(waiting) = &mut link.protocol {
+        let connection = &mut self.connections[pending.writer % count];
+        server.write_post(connection.stream.unsent(), message);
+        if let PostProtocol::Http(waiting) = &mut connection.protocol {
             waiting.push_back(pending);
         }
-        link.is_dirty = true;
+        connection.is_dirty = true;
     }
 
     /// Sends the queued messages.
     pub(crate) fn flush(&mut self, context: &mut RunContext<'_>, registry: &Registry) -> anyhow::Result<()> {
-        for (n, link) in self.connections.iter_mut().enumerate() {
-            if std::mem::take(&mut link.is_dirty)
-                && let Err(error) = link.stream.flush()
+        for (n, connection) in self.connections.iter_mut().enumerate() {
+            if std::mem::take(&mut connection.is_dirty)
+                && let Err(error) = connection.stream.flush()
             {
-                link.reconnect(error, self.first_token + n, context, registry)?;
+                connection.reconnect(error, self.first_token + n, context, registry)?;
             }
         }
         Ok(())
@@ -182,17 +184,17 @@ impl PostConnections {
         context: &mut RunContext<'_>,
         registry: &Registry,
     ) -> anyhow::Result<()> {
-        let link = &mut self.connections[index];
-        let mut result = if event.is_writable() { link.stream.on_writable() } else { Ok(()) };
+        let connection = &mut self.connections[index];
+        let mut result = if event.is_writable() { connection.stream.on_writable() } else { Ok(()) };
         if result.is_ok() && event.is_readable() {
-            result = link.read_answers(buffer, event.is_read_closed(), context);
+            result = connection.read_answers(buffer, event.is_read_closed(), context);
         }
-        result.or_else(|error| link.reconnect(error, self.first_token + index, context, registry))
+        result.or_else(|error| connection.reconnect(error, self.first_token + index, context, registry))
     }
 }
 
 fn malformed_answer() -> io::Error {
-    io::Error::other("the server's answer is not one")
+    io::Error::other("the server's answer is not valid HTTP")
 }
 
 /// Parses complete lines of the NATS protocol, and answers PING. Returns the number of bytes consumed.
@@ -200,17 +202,17 @@ fn malformed_answer() -> io::Error {
 /// # Errors
 /// When the broker sends `-ERR`.
 pub(crate) fn answer_broker_lines(out: &mut Vec<u8>, bytes: &[u8]) -> io::Result<usize> {
-    let mut taken = 0;
-    while let Some(end) = memchr::memchr(b'\n', &bytes[taken..]) {
-        let line = &bytes[taken..taken + end];
-        taken += end + 1;
+    let mut consumed = 0;
+    while let Some(end) = memchr::memchr(b'\n', &bytes[consumed..]) {
+        let line = &bytes[consumed..consumed + end];
+        consumed += end + 1;
         if line.starts_with(b"PING") {
             out.extend(b"PONG\r\n");
         } else if line.starts_with(b"-ERR") {
             return Err(io::Error::other(format!("the broker: {}", String::from_utf8_lossy(line).trim())));
         }
     }
-    Ok(taken)
+    Ok(consumed)
 }
 
 /// A broker's address, and the line that authenticates there.
@@ -223,12 +225,12 @@ pub(crate) struct BrokerEndpoint {
 /// Parses a URL `nats://[user:password@]host[:port]`; resolves the host.
 pub(crate) fn parse_broker_url(url: &str) -> anyhow::Result<BrokerEndpoint> {
     let Some(rest) = url.strip_prefix("nats://") else { bail!("NATS_URL: not of the form nats://…") };
-    let (who, host) = rest.rsplit_once('@').unwrap_or(("", rest));
+    let (credentials, host) = rest.rsplit_once('@').unwrap_or(("", rest));
     let host = if host.contains(':') { host.to_owned() } else { format!("{host}:4222") };
-    let address = host.to_socket_addrs().ok().and_then(|mut found| found.next()).context("NATS_URL")?;
+    let address = host.to_socket_addrs().ok().and_then(|mut resolved| resolved.next()).context("NATS_URL")?;
     let mut options =
         serde_json::json!({ "verbose": false, "headers": true, "lang": "rust", "version": "0" });
-    if let Some((user, password)) = who.split_once(':') {
+    if let Some((user, password)) = credentials.split_once(':') {
         options["user"] = user.into();
         options["pass"] = password.into();
     }
@@ -253,8 +255,8 @@ mod tests {
     #[test]
     fn broker_pings_are_answered_and_errors_end_the_connection() {
         let mut out = Vec::new();
-        let taken = answer_broker_lines(&mut out, b"INFO {}\r\nPING\r\nPIN").expect("no error");
-        assert_eq!((taken, out.as_slice()), (15, b"PONG\r\n".as_slice()));
+        let consumed = answer_broker_lines(&mut out, b"INFO {}\r\nPING\r\nPIN").expect("no error");
+        assert_eq!((consumed, out.as_slice()), (15, b"PONG\r\n".as_slice()));
         assert!(answer_broker_lines(&mut out, b"-ERR 'Permissions Violation'\r\n").is_err());
     }
 }

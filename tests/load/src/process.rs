@@ -32,32 +32,33 @@ pub(crate) struct MeasuredProcesses(Vec<NamedProcess>);
 impl MeasuredProcesses {
     /// The named processes and those of the folder; without any, those that listen at the addresses.
     pub(crate) fn find(
-        named: &[NamedProcess],
+        processes: &[NamedProcess],
         folder: Option<&Path>,
         addresses: &[SocketAddr],
     ) -> anyhow::Result<Self> {
-        let mut named = named.to_vec();
+        let mut processes = processes.to_vec();
         if let Some(folder) = folder {
-            named.extend(read_pid_files(folder).with_context(|| format!("--pids-in {}", folder.display()))?);
+            processes
+                .extend(read_pid_files(folder).with_context(|| format!("--pids-in {}", folder.display()))?);
         }
-        for NamedProcess { name, pid } in &named {
+        for NamedProcess { name, pid } in &processes {
             read_stat(*pid).with_context(|| format!("{name}={pid}: no such process"))?;
         }
-        if named.is_empty() {
-            named =
+        if processes.is_empty() {
+            processes =
                 addresses.iter().map(|address| find_listener(address.port())).collect::<Result<_, _>>()?;
         }
         // One process may listen at several addresses.
         let mut pids = HashSet::new();
-        named.retain(|named| pids.insert(named.pid));
-        Ok(Self(named))
+        processes.retain(|processes| pids.insert(processes.pid));
+        Ok(Self(processes))
     }
 
     /// The usage of each process that still runs.
     pub(crate) fn read_usage(&self) -> Vec<ProcessUsage> {
         let children = children_by_pid();
-        let running = self.0.iter().filter(|named| read_stat(named.pid).is_some());
-        running.map(|named| read_usage_with_children(named, &children)).collect()
+        let running = self.0.iter().filter(|processes| read_stat(processes.pid).is_some());
+        running.map(|processes| read_usage_with_children(processes, &children)).collect()
     }
 }
 
@@ -69,32 +70,33 @@ pub(crate) fn pairs_by_pid<'a>(
     after.iter().filter_map(|after| Some((before.iter().find(|before| before.pid == after.pid)?, after)))
 }
 
-fn read_usage_with_children(named: &NamedProcess, children: &HashMap<u32, Vec<u32>>) -> ProcessUsage {
-    let mut used = ProcessUsage { name: named.name.clone(), pid: named.pid, ..ProcessUsage::default() };
-    let mut open = vec![named.pid];
-    while let Some(pid) = open.pop() {
-        open.extend(children.get(&pid).into_iter().flatten());
-        used.cpu += read_stat(pid).map_or(0.0, |stat| stat.cpu_secs);
-        used.rss_kib += memory_kib(pid, "Rss:");
-        used.pss_kib += memory_kib(pid, "Pss:");
+fn read_usage_with_children(processes: &NamedProcess, children: &HashMap<u32, Vec<u32>>) -> ProcessUsage {
+    let mut usage =
+        ProcessUsage { name: processes.name.clone(), pid: processes.pid, ..ProcessUsage::default() };
+    let mut unvisited = vec![processes.pid];
+    while let Some(pid) = unvisited.pop() {
+        unvisited.extend(children.get(&pid).into_iter().flatten());
+        usage.cpu += read_stat(pid).map_or(0.0, |stat| stat.cpu_secs);
+        usage.rss_kib += memory_kib(pid, "Rss:");
+        usage.pss_kib += memory_kib(pid, "Pss:");
     }
-    used
+    usage
 }
 
 /// Reads a folder of files `NAME.pid`, whose first lines are process ids; sorted by name.
 fn read_pid_files(folder: &Path) -> io::Result<Vec<NamedProcess>> {
-    let mut named = Vec::new();
+    let mut processes = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.extension().is_some_and(|end| end == "pid") {
             let text = fs::read_to_string(&path)?;
             let pid = text.lines().next().and_then(|line| line.parse().ok());
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            named.push(NamedProcess { name, pid: pid.ok_or(io::ErrorKind::InvalidData)? });
+            processes.push(NamedProcess { name, pid: pid.ok_or(io::ErrorKind::InvalidData)? });
         }
     }
-    named.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(named)
+    processes.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(processes)
 }
 
 struct ProcessStat {
@@ -146,16 +148,16 @@ fn find_listener(port: u16) -> anyhow::Result<NamedProcess> {
             return Ok(NamedProcess { name: name.trim_end().to_owned(), pid });
         }
     }
-    bail!("nobody on this machine listens on port {port}: name the processes by --pid name=pid")
+    bail!("no process on this machine listens on port {port}: name the processes by --pid name=pid")
 }
 
 fn listening_inodes(table: &str, port: u16) -> Vec<String> {
     let text = fs::read_to_string(table).unwrap_or_default();
     let rows = text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let mine = rows.filter(|row| {
+    let listening = rows.filter(|row| {
         row.get(1).is_some_and(|local| local.ends_with(&format!(":{port:04X}"))) && row.get(3) == Some(&"0A")
     });
-    mine.filter_map(|row| row.get(9).map(|inode| format!("socket:[{inode}]"))).collect()
+    listening.filter_map(|row| row.get(9).map(|inode| format!("socket:[{inode}]"))).collect()
 }
 
 #[cfg(test)]
@@ -168,9 +170,13 @@ mod tests {
     fn listening_process_is_found_with_its_usage() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        let found = MeasuredProcesses::find(&[], None, &[address, address]).expect("we listen there");
-        assert_eq!(found.0.iter().map(|named| named.pid).collect::<Vec<_>>(), [std::process::id()]);
-        assert!(found.read_usage()[0].rss_kib > 100);
+        let measured =
+            MeasuredProcesses::find(&[], None, &[address, address]).expect("this process listens there");
+        assert_eq!(
+            measured.0.iter().map(|processes| processes.pid).collect::<Vec<_>>(),
+            [std::process::id()]
+        );
+        assert!(measured.read_usage()[0].rss_kib > 100);
         drop(listener);
         assert!(MeasuredProcesses::find(&[], None, &[address]).is_err());
     }
@@ -183,15 +189,15 @@ mod tests {
         fs::write(folder.join("b.pid"), format!("{}\nmark\n", std::process::id())).expect("a file");
         fs::write(folder.join("a.pid"), format!("{}\n", child.id())).expect("a file");
         fs::write(folder.join("environment"), "").expect("a file");
-        let found = MeasuredProcesses::find(&[], Some(&folder), &[]);
-        fs::remove_dir_all(&folder).expect("our own folder");
-        let found = found.expect("both run");
-        let before = found.read_usage();
-        let names = |used: &[ProcessUsage]| used.iter().map(|used| used.name.clone()).collect::<Vec<_>>();
+        let measured = MeasuredProcesses::find(&[], Some(&folder), &[]);
+        fs::remove_dir_all(&folder).expect("the folder is removed");
+        let measured = measured.expect("both processes run");
+        let before = measured.read_usage();
+        let names = |usage: &[ProcessUsage]| usage.iter().map(|usage| usage.name.clone()).collect::<Vec<_>>();
         assert_eq!(names(&before), ["a", "b"]);
-        child.kill().expect("our own child");
-        child.wait().expect("our own child");
-        let after = found.read_usage();
+        child.kill().expect("the child is killed");
+        child.wait().expect("the child ends");
+        let after = measured.read_usage();
         assert_eq!(names(&after), ["b"]);
         assert_eq!(
             pairs_by_pid(&before, &after).map(|(before, _)| before.name.as_str()).collect::<Vec<_>>(),
@@ -203,7 +209,7 @@ mod tests {
     fn child_processes_count_for_their_parent() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("a child");
         assert!(children_by_pid()[&std::process::id()].contains(&child.id()));
-        child.kill().expect("our own child");
-        child.wait().expect("our own child");
+        child.kill().expect("the child is killed");
+        child.wait().expect("the child ends");
     }
 }

@@ -60,7 +60,7 @@ struct RoomSession {
     resume_position: Option<ResumePosition>,
     /// Whether the socket joins again once it has left.
     rejoins_once_outside: bool,
-    /// The sockets that this one takes for present, if it tracks them.
+    /// The participants of the room, as this socket knows them, if it tracks them.
     participants: HashSet<usize>,
     /// The socket's messages that are not answered yet.
     pending: VecDeque<PendingMessage>,
@@ -69,7 +69,7 @@ struct RoomSession {
 impl LoadSocket {
     /// A socket that is not connected.
     pub(crate) fn new(index: SocketIndex, tracker: DeliveryTracker) -> Self {
-        let inside = RoomSession {
+        let session = RoomSession {
             index,
             tracker,
             resume_position: None,
@@ -77,7 +77,7 @@ impl LoadSocket {
             participants: HashSet::new(),
             pending: VecDeque::new(),
         };
-        Self { stream: None, state: SocketState::Closed, session: inside }
+        Self { stream: None, state: SocketState::Closed, session }
     }
 
     /// Starts to connect, and queues the handshake.
@@ -87,53 +87,53 @@ impl LoadSocket {
         address: SocketAddr,
         registry: &Registry,
     ) -> io::Result<()> {
-        let seat = self.session.index;
-        let mut line = NonblockingStream::open(address, seat.socket, registry)?;
-        let (path, headers) = server.handshake_parts(seat);
-        line.unsent().extend(handshake_request(&path, &headers, address).as_bytes());
-        self.stream = Some(line);
+        let index = self.session.index;
+        let mut stream = NonblockingStream::open(address, index.socket, registry)?;
+        let (path, headers) = server.handshake_parts(index);
+        stream.unsent().extend(handshake_request(&path, &headers, address).as_bytes());
+        self.stream = Some(stream);
         self.state = SocketState::Opening;
         Ok(())
     }
 
     /// Closes the connection, if there is one.
     pub(crate) fn close(&mut self, registry: &Registry) {
-        if let Some(line) = self.stream.take() {
-            line.close(registry);
+        if let Some(stream) = self.stream.take() {
+            stream.close(registry);
         }
         self.state = SocketState::Closed;
     }
 
     /// Sends a frame.
     pub(crate) fn send(&mut self, opcode: u8, payload: &[u8]) -> io::Result<()> {
-        let line = self.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-        frame::write_client_frame(line.unsent(), opcode, payload);
-        line.flush()
+        let stream = self.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        frame::write_client_frame(stream.unsent(), opcode, payload);
+        stream.flush()
     }
 
     /// Sends a leave, if the socket is in its room. Messages sent from now on need not arrive.
     pub(crate) fn leave_room(&mut self, context: &mut RunContext<'_>) -> io::Result<()> {
-        let seat = self.index();
-        let Some(frame) = context.server.leave_frame(seat).filter(|_| self.state == SocketState::Joined)
+        let index = self.index();
+        let Some(frame) = context.server.leave_frame(index).filter(|_| self.state == SocketState::Joined)
         else {
             return Ok(());
         };
         self.session.tracker.stop_expecting(&context.writers);
         self.session.rejoins_once_outside = false;
-        context.asked_at_ns[seat.socket] = timing::now_ns();
+        context.requested_at_ns[index.socket] = timing::now_ns();
         self.state = SocketState::Leaving;
         self.send(context.server.opcode(), frame.as_bytes())
     }
 
-    /// Joins the room again; a socket that is leaving does so once it has left.
+    /// Joins the room again. A socket that is leaving joins once it has left.
     pub(crate) fn rejoin_room(&mut self, context: &mut RunContext<'_>) -> io::Result<()> {
-        let Self { stream: Some(line), state, session: inside } = self else { return Ok(()) };
+        let Self { stream: Some(stream), state, session } = self else { return Ok(()) };
         match state {
-            SocketState::Leaving => inside.rejoins_once_outside = true,
-            SocketState::OutsideRoom => inside.join(state, line.unsent(), context),
+            SocketState::Leaving => session.rejoins_once_outside = true,
+            SocketState::OutsideRoom => session.join(state, stream.unsent(), context),
             _ => {}
         }
-        line.flush()
+        stream.flush()
     }
 
     /// Handles a writable event.
@@ -148,9 +148,9 @@ impl LoadSocket {
         is_read_closed: bool,
         context: &mut RunContext<'_>,
     ) -> io::Result<()> {
-        let Self { stream: Some(line), state, session: inside } = self else { return Ok(()) };
-        line.on_readable(buffer, is_read_closed, |out, bytes| inside.parse(state, out, bytes, context))?;
-        line.flush()
+        let Self { stream: Some(stream), state, session } = self else { return Ok(()) };
+        stream.on_readable(buffer, is_read_closed, |out, bytes| session.parse(state, out, bytes, context))?;
+        stream.flush()
     }
 
     /// The numbers of the socket and its room.
@@ -168,7 +168,7 @@ impl LoadSocket {
         self.session.pending.is_empty()
     }
 
-    /// The sockets that this one takes for present.
+    /// The participants of the room, as this socket knows them.
     pub(crate) const fn participants(&self) -> &HashSet<usize> {
         &self.session.participants
     }
@@ -208,39 +208,43 @@ impl RoomSession {
         bytes: &[u8],
         context: &mut RunContext<'_>,
     ) -> io::Result<usize> {
-        let mut taken = 0;
+        let mut consumed = 0;
         if *state == SocketState::Opening {
             let Some(head) = memchr::memmem::find(bytes, b"\r\n\r\n") else { return Ok(0) };
             if !bytes.starts_with(b"HTTP/1.1 101") {
                 let text = String::from_utf8_lossy(bytes);
                 return Err(io::Error::other(format!("refused: {}", text.lines().next().unwrap_or(""))));
             }
-            taken = head + 4;
+            consumed = head + 4;
             self.on_upgraded(state, out, context);
         }
         let now = timing::now_ns();
         while let Some(frame) =
-            frame::parse_first(&bytes[taken..]).map_err(|_| io::Error::other("a bad frame"))?
+            frame::parse_first(&bytes[consumed..]).map_err(|_| io::Error::other("a malformed frame"))?
         {
             match frame.kind {
                 FrameKind::Data => self.on_data(state, out, frame.payload, now, context)?,
                 FrameKind::Ping => frame::write_client_frame(out, frame::OPCODE_PONG, frame.payload),
                 FrameKind::Pong => {}
                 FrameKind::Close => {
-                    let why = String::from_utf8_lossy(frame.payload.get(2..).unwrap_or_default());
-                    return Err(io::Error::other(format!("closed: {why}")));
+                    let reason = String::from_utf8_lossy(frame.payload.get(2..).unwrap_or_default());
+                    return Err(io::Error::other(format!("closed: {reason}")));
                 }
             }
-            taken += frame.len;
+            consumed += frame.len;
         }
-        Ok(taken)
+        Ok(consumed)
     }
 
     fn on_upgraded(&mut self, state: &mut SocketState, out: &mut Vec<u8>, context: &mut RunContext<'_>) {
-        match self.resume_position.as_ref().and_then(|place| context.server.resume_frame(self.index, place)) {
+        match self
+            .resume_position
+            .as_ref()
+            .and_then(|position| context.server.resume_frame(self.index, position))
+        {
             Some(frame) => {
                 *state = SocketState::Joining;
-                context.asked_at_ns[self.index.socket] = timing::now_ns();
+                context.requested_at_ns[self.index.socket] = timing::now_ns();
                 frame::write_client_frame(out, context.server.opcode(), frame.as_bytes());
             }
             None => self.join(state, out, context),
@@ -249,7 +253,7 @@ impl RoomSession {
 
     fn join(&mut self, state: &mut SocketState, out: &mut Vec<u8>, context: &mut RunContext<'_>) {
         *state = SocketState::Joining;
-        context.asked_at_ns[self.index.socket] = timing::now_ns();
+        context.requested_at_ns[self.index.socket] = timing::now_ns();
         let frames = context.server.join_frames(self.index);
         for frame in &frames {
             frame::write_client_frame(out, context.server.opcode(), frame.as_bytes());
@@ -261,7 +265,7 @@ impl RoomSession {
 
     fn on_joined(&mut self, state: &mut SocketState, join_answer: JoinAnswer, context: &mut RunContext<'_>) {
         *state = SocketState::Joined;
-        context.measurements.note_join(context.asked_at_ns[self.index.socket], timing::now_ns());
+        context.measurements.record_join(context.requested_at_ns[self.index.socket], timing::now_ns());
         self.participants = join_answer.participants;
         // After a resume, everything since the last position must arrive: the tracker's expectations stay.
         if self.resume_position.is_none() {
@@ -280,13 +284,13 @@ impl RoomSession {
     ) -> io::Result<()> {
         let (mut is_message, mut rest) = (false, payload);
         if context.server.is_push(payload) {
-            if let Some(place) = &mut self.resume_position {
-                place.after_id = context.server.event_id(payload).unwrap_or(place.after_id);
+            if let Some(position) = &mut self.resume_position {
+                position.after_id = context.server.event_id(payload).unwrap_or(position.after_id);
             }
             while let Some((marker, end)) = marker::find_marker(rest) {
                 is_message = true;
-                self.tracker.note_received(&context.writers, marker.writer, marker.seq);
-                context.measurements.note_delivery(marker.due_ns, now);
+                self.tracker.record_received(&context.writers, marker.writer, marker.seq);
+                context.measurements.record_delivery(marker.due_ns, now);
                 rest = &rest[end..];
             }
         }
@@ -304,21 +308,21 @@ impl RoomSession {
             FrameMeaning::Respond(text) => {
                 frame::write_client_frame(out, context.server.opcode(), text.as_bytes());
             }
-            FrameMeaning::Joined(entry) => self.on_joined(state, entry, context),
+            FrameMeaning::Joined(answer) => self.on_joined(state, answer, context),
             FrameMeaning::Left if self.rejoins_once_outside => self.join(state, out, context),
             FrameMeaning::Left => *state = SocketState::OutsideRoom,
             FrameMeaning::Acknowledged { number, outcome } => {
-                if let Some(at) = self.pending.iter().position(|of| of.number == number)
-                    && let Some(of) = self.pending.remove(at)
+                if let Some(position) = self.pending.iter().position(|pending| pending.number == number)
+                    && let Some(pending) = self.pending.remove(position)
                 {
-                    context.note_answer(of, outcome, now);
+                    context.record_answer(pending, outcome, now);
                 }
             }
-            FrameMeaning::RateLimited(why) => {
+            FrameMeaning::RateLimited(reason) => {
                 context.rate_limited += 1;
-                return Err(io::Error::other(format!("refused: {why}")));
+                return Err(io::Error::other(format!("refused: {reason}")));
             }
-            FrameMeaning::Refused(why) => return Err(io::Error::other(format!("refused: {why}"))),
+            FrameMeaning::Refused(reason) => return Err(io::Error::other(format!("refused: {reason}"))),
         }
         Ok(())
     }
@@ -333,7 +337,7 @@ impl RoomSession {
         if change.socket != self.index.socket {
             context
                 .measurements
-                .note_delivery(context.asked_at_ns.get(change.socket).copied().unwrap_or(now), now);
+                .record_delivery(context.requested_at_ns.get(change.socket).copied().unwrap_or(now), now);
         }
     }
 }

@@ -17,25 +17,27 @@ use crate::{
 /// Maximum duration of each part of a storm, in nanoseconds.
 const STORM_NS_MAX: u64 = 3_600 * NANOS_PER_SEC;
 
-/// Runs one storm. Its window begins when the sockets reconnect, and ends when they have all missed messages.
+/// Runs one storm. Its window begins when the sockets reconnect, and ends when all missed messages have arrived.
 pub(crate) fn run(
     config: &LoadArgs,
-    world: &mut LoadDriver<'_>,
+    driver: &mut LoadDriver<'_>,
     processes: &MeasuredProcesses,
 ) -> anyhow::Result<RunResult> {
-    if world.route() == PostRoute::Socket {
-        bail!("in a storm there is no socket to write by: choose another --publish");
+    if driver.route() == PostRoute::Socket {
+        bail!("in a storm there are no sockets to send messages by: choose another --publish");
     }
-    world.close_all();
-    let last = world.sent_messages + config.missed * world.context.writers.len() as u64;
-    let mut pace = Some(SendSchedule::new(config.messages_per_second()));
-    world.run_until(&mut pace, timing::now_ns() + STORM_NS_MAX, |world| world.sent_messages >= last)?;
-    world.run_until(&mut None, timing::now_ns() + STORM_NS_MAX, LoadDriver::is_answered)?;
+    driver.close_all();
+    let last_message = driver.sent_messages + config.missed * driver.context.writers.len() as u64;
+    let mut schedule = Some(SendSchedule::new(config.messages_per_second()));
+    driver.run_until(&mut schedule, timing::now_ns() + STORM_NS_MAX, |driver| {
+        driver.sent_messages >= last_message
+    })?;
+    driver.run_until(&mut None, timing::now_ns() + STORM_NS_MAX, LoadDriver::is_answered)?;
 
-    let meter = RunMeter::start(world, processes);
+    let meter = RunMeter::start(driver, processes);
     let start = timing::now_ns();
-    world.context.measurements = Measurements::new(start, start + STORM_NS_MAX);
-    world.connect_all(usize::MAX, |_| ())?;
-    let complete = measured_run::wait_for_deliveries(world)?;
-    Ok(meter.stop().into_result(world, 0.0, complete))
+    driver.context.measurements = Measurements::new(start, start + STORM_NS_MAX);
+    driver.connect_all(usize::MAX, |_| ())?;
+    let complete = measured_run::wait_for_deliveries(driver)?;
+    Ok(meter.stop().into_result(driver, 0.0, complete))
 }

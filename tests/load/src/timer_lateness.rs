@@ -1,6 +1,6 @@
 //! Measures how late sleeps are on the idle machine: no latency can be measured more precisely than that.
 //!
-//! What must hold: it measures every CPU, and before the first socket, so that the run itself does not disturb it.
+//! What must hold: the measurement covers every CPU, and ends before the first socket is opened.
 
 use std::{
     thread,
@@ -35,7 +35,7 @@ impl TimerLateness {
         let sleepers: Vec<_> = cpus.map(|cpu| thread::spawn(move || measure_cpu(cpu))).collect();
         let mut late = Histogram::new(3)?;
         for sleeper in sleepers {
-            late.add(sleeper.join().map_err(|_| anyhow::anyhow!("a sleeper has panicked"))??)?;
+            late.add(sleeper.join().map_err(|_| anyhow::anyhow!("a measuring thread panicked"))??)?;
         }
         Ok(Self {
             late_p50_ms: us_to_ms(late.value_at_quantile(0.5)),
@@ -50,9 +50,9 @@ fn measure_cpu(cpu: usize) -> anyhow::Result<Histogram<u64>> {
     pin_to_cpu(cpu)?;
     let mut late = Histogram::new(3)?;
     for _ in 0..SLEEPS_PER_CPU {
-        let began = Instant::now();
+        let start = Instant::now();
         thread::sleep(SLEEP);
-        let late_by = began.elapsed().saturating_sub(SLEEP);
+        let late_by = start.elapsed().saturating_sub(SLEEP);
         late.saturating_record(u64::try_from(late_by.as_micros()).unwrap_or(u64::MAX));
     }
     Ok(late)

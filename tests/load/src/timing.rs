@@ -24,7 +24,7 @@ pub(crate) fn now_ns() -> u64 {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SendSchedule {
     start_ns: u64,
-    /// Time between two messages; `None` where each writer sends its next message when the last is answered.
+    /// Time between two messages; `None` if each writer sends its next message when the last is answered.
     interval_ns: Option<f64>,
     sent: u64,
 }
@@ -45,19 +45,19 @@ impl SendSchedule {
         self.interval_ns.is_none()
     }
 
-    /// Messages per second; 0 where answers determine when messages are sent.
+    /// Messages per second; 0 if answers determine when messages are sent.
     pub(crate) fn per_second(&self) -> f64 {
-        self.interval_ns.map_or(0.0, |step| 1e9 / step)
+        self.interval_ns.map_or(0.0, |interval| 1e9 / interval)
     }
 
-    /// When the next message is due, in nanoseconds since 1970; `u64::MAX` where answers determine it.
+    /// When the next message is due, in nanoseconds since 1970; `u64::MAX` if answers determine it.
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub(crate) fn next_due_ns(&self) -> u64 {
-        self.interval_ns.map_or(u64::MAX, |step| self.start_ns + (self.sent as f64 * step) as u64)
+        self.interval_ns.map_or(u64::MAX, |interval| self.start_ns + (self.sent as f64 * interval) as u64)
     }
 
     /// Counts a message as sent.
-    pub(crate) const fn note_sent(&mut self) {
+    pub(crate) const fn record_sent(&mut self) {
         self.sent += 1;
     }
 }
@@ -70,9 +70,9 @@ impl WakeTimer {
     /// Creates a timer that is not set.
     pub(crate) fn new(registry: &Registry, token: Token) -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-        let alarm = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        registry.register(&mut SourceFd(&alarm.as_raw_fd()), token, Interest::READABLE)?;
-        Ok(Self(alarm))
+        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        registry.register(&mut SourceFd(&timer.as_raw_fd()), token, Interest::READABLE)?;
+        Ok(Self(timer))
     }
 
     /// Sets the timer to fire once, after this time.

@@ -42,13 +42,13 @@ impl LoadDriver<'_> {
             // A large stride, so that consecutive sockets are in different rooms.
             churn.last_left = (churn.last_left + STRIDE) % self.sockets.len();
             churn.outside.push_back(churn.last_left);
-            self.with_socket(churn.last_left, |socket, around| socket.leave_room(around));
+            self.with_socket(churn.last_left, |socket, context| socket.leave_room(context));
             if churn.outside.len() > churn.outside_max
                 && let Some(next) = churn.outside.pop_front()
             {
-                self.with_socket(next, |socket, around| socket.rejoin_room(around));
+                self.with_socket(next, |socket, context| socket.rejoin_room(context));
             }
-            churn.schedule.note_sent();
+            churn.schedule.record_sent();
         }
         let next = churn.schedule.next_due_ns();
         self.churn = Some(churn);

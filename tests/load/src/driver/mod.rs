@@ -32,7 +32,7 @@ pub(crate) const CONNECTING_MAX: usize = 200;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// One in this many sockets may be refused while all connect; each tries again.
 const ONE_REFUSED_IN: usize = 10;
-/// Time from the close of a socket to its reconnect.
+/// Delay between the close of a socket and its reconnect.
 const RECONNECT_DELAY_NS: u64 = NANOS_PER_SEC / 5;
 const TIMER_TOKEN: Token = Token(usize::MAX - 1);
 
@@ -60,7 +60,7 @@ pub(crate) struct LoadDriver<'a> {
     /// Sockets to reconnect, with the time when each is due.
     reconnect_queue: VecDeque<(u64, usize)>,
     /// Number of reconnects since it was last taken.
-    pub(crate) reconnected: u64,
+    pub(crate) reconnects: u64,
     /// Number of sockets lost since it was last taken.
     lost_sockets: u64,
     /// Why the first of them was lost.
@@ -71,27 +71,28 @@ impl<'a> LoadDriver<'a> {
     /// Creates all sockets, closed, and opens the connections for sending.
     pub(crate) fn new(config: &'a LoadArgs, server: &'a dyn TestedServer) -> anyhow::Result<Self> {
         if config.reconnect && (server.post_route() == PostRoute::Socket || config.scenario.has_churn()) {
-            bail!("--reconnect: not where sockets write or come and go by themselves");
+            bail!("--reconnect cannot be used where sockets send messages, or leave and join by themselves");
         }
         let poll = Poll::new()?;
-        let (rooms, each, writers) = (config.rooms(), config.sockets_per_room(), config.writers);
-        if server.post_route() == PostRoute::Socket && each == 0 {
-            bail!("without a socket nobody can write by one: choose another --publish, or --sockets");
+        let (rooms, sockets_per_room, writers) = (config.rooms(), config.sockets_per_room(), config.writers);
+        if server.post_route() == PostRoute::Socket && sockets_per_room == 0 {
+            bail!("there are no sockets to send messages by: choose another --publish, or --sockets");
         }
-        let seats = (0..rooms * each).map(|socket| SocketIndex { socket, room: socket / each });
-        let sockets: Vec<_> = seats
-            .map(|seat| LoadSocket::new(seat, DeliveryTracker::new(writers_of(seat.room, writers))))
+        let indices = (0..rooms * sockets_per_room)
+            .map(|socket| SocketIndex { socket, room: socket / sockets_per_room });
+        let sockets: Vec<_> = indices
+            .map(|index| LoadSocket::new(index, DeliveryTracker::new(writers_of(index.room, writers))))
             .collect();
-        let streams = rooms * writers;
-        let links =
-            PostConnections::open(config, server.post_route(), streams, sockets.len(), poll.registry())?;
+        let writer_count = rooms * writers;
+        let post_connections =
+            PostConnections::open(config, server.post_route(), writer_count, sockets.len(), poll.registry())?;
         Ok(Self {
             context: RunContext {
                 server,
-                writers: std::iter::repeat_with(WriterState::default).take(streams).collect(),
-                idle_writers: (0..streams).collect(),
+                writers: std::iter::repeat_with(WriterState::default).take(writer_count).collect(),
+                idle_writers: (0..writer_count).collect(),
                 measurements: Measurements::new(0, 0),
-                asked_at_ns: vec![0; sockets.len()],
+                requested_at_ns: vec![0; sockets.len()],
                 keeps_positions: config.scenario == Scenario::Storm || config.reconnect,
                 tracks_participants: config.scenario == Scenario::Joins,
                 rate_limited: 0,
@@ -100,7 +101,7 @@ impl<'a> LoadDriver<'a> {
             events: Events::with_capacity(1024),
             timer: WakeTimer::new(poll.registry(), TIMER_TOKEN)?,
             read_buffer: vec![0; 256 << 10].into_boxed_slice(),
-            post_connections: links,
+            post_connections,
             sent_messages: 0,
             writers_per_room: writers,
             rooms,
@@ -108,7 +109,7 @@ impl<'a> LoadDriver<'a> {
             churn: None,
             is_reconnecting: config.reconnect,
             reconnect_queue: VecDeque::new(),
-            reconnected: 0,
+            reconnects: 0,
             lost_sockets: 0,
             first_loss: None,
             sockets,
@@ -117,7 +118,7 @@ impl<'a> LoadDriver<'a> {
     }
 
     /// Connects all closed sockets, at most `connecting_max` at the same time, and waits until all are in their rooms.
-    /// One in [`ONE_REFUSED_IN`] may be refused, and tries again; never where `is_reconnecting` is true.
+    /// One in [`ONE_REFUSED_IN`] may be refused, and tries again; none if `is_reconnecting` is true.
     pub(crate) fn connect_all(
         &mut self,
         connecting_max: usize,
@@ -125,35 +126,34 @@ impl<'a> LoadDriver<'a> {
     ) -> anyhow::Result<()> {
         let mut waiting: Vec<usize> = (0..self.sockets.len()).rev().collect();
         waiting.retain(|n| self.sockets[*n].state == SocketState::Closed);
-        let (mut under_way, mut done, mut moved, mut turned_away) = (Vec::new(), 0, Instant::now(), 0);
-        while !waiting.is_empty() || !under_way.is_empty() {
-            while under_way.len() < connecting_max
+        let (mut connecting, mut done, mut last_progress_at, mut refused) =
+            (Vec::new(), 0, Instant::now(), 0);
+        while !waiting.is_empty() || !connecting.is_empty() {
+            while connecting.len() < connecting_max
                 && let Some(next) = waiting.pop()
             {
                 self.connect_one(next)?;
-                under_way.push(next);
+                connecting.push(next);
             }
             self.poll_once(Duration::from_millis(50))?;
-            let before = under_way.len();
-            under_way.retain(|n| self.sockets[*n].state != SocketState::Joined);
-            let joined = before - under_way.len();
+            let before = connecting.len();
+            connecting.retain(|n| self.sockets[*n].state != SocketState::Joined);
+            let joined = before - connecting.len();
             let closed: Vec<_> =
-                under_way.extract_if(.., |n| self.sockets[*n].state == SocketState::Closed).collect();
-            turned_away += closed.len();
-            if !closed.is_empty()
-                && (self.is_reconnecting || turned_away > self.sockets.len() / ONE_REFUSED_IN)
-            {
-                bail!("a socket is not let in: {}", self.first_loss.take().unwrap_or_default());
+                connecting.extract_if(.., |n| self.sockets[*n].state == SocketState::Closed).collect();
+            refused += closed.len();
+            if !closed.is_empty() && (self.is_reconnecting || refused > self.sockets.len() / ONE_REFUSED_IN) {
+                bail!("a socket could not join its room: {}", self.first_loss.take().unwrap_or_default());
             }
             self.lost_sockets -= closed.len() as u64;
-            // To the end of the queue, which gives a server that has just started some time.
+            // They go to the end of the queue, which gives a server that has just started some time.
             waiting.splice(0..0, closed);
             if joined > 0 {
-                moved = Instant::now();
+                last_progress_at = Instant::now();
                 done += joined;
                 progress(done);
-            } else if moved.elapsed() > IDLE_TIMEOUT {
-                bail!("{} sockets are not let in within {IDLE_TIMEOUT:?}", under_way.len());
+            } else if last_progress_at.elapsed() > IDLE_TIMEOUT {
+                bail!("{} sockets could not join their rooms within {IDLE_TIMEOUT:?}", connecting.len());
             }
         }
         Ok(())
@@ -161,8 +161,8 @@ impl<'a> LoadDriver<'a> {
 
     /// Starts to connect a socket. A room's sockets take the addresses in turn; so do the rooms' first sockets.
     fn connect_one(&mut self, socket: usize) -> io::Result<()> {
-        let seat = self.sockets[socket].index();
-        let address = self.addresses[(seat.room + seat.socket) % self.addresses.len()];
+        let index = self.sockets[socket].index();
+        let address = self.addresses[(index.room + index.socket) % self.addresses.len()];
         self.sockets[socket].open(self.context.server, address, self.poll.registry())
     }
 
@@ -179,9 +179,9 @@ impl<'a> LoadDriver<'a> {
                 return Ok(());
             }
             let mut next = self.run_due_churn(now).min(self.reconnect_due(now)?).min(until_ns);
-            if let Some(pace) = schedule {
-                self.send_due(pace, now)?;
-                next = next.min(pace.next_due_ns());
+            if let Some(schedule) = schedule {
+                self.send_due(schedule, now)?;
+                next = next.min(schedule.next_due_ns());
             }
             self.poll_once(Duration::from_nanos(next.saturating_sub(timing::now_ns())))?;
         }
@@ -200,7 +200,7 @@ impl<'a> LoadDriver<'a> {
             }
             self.reconnect_queue.pop_front();
             self.connect_one(socket)?;
-            self.reconnected += 1;
+            self.reconnects += 1;
         }
         Ok(u64::MAX)
     }
@@ -223,9 +223,9 @@ impl<'a> LoadDriver<'a> {
             result => result?,
         }
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
-        let taken = events.iter().try_for_each(|event| self.handle_event(event));
+        let result = events.iter().try_for_each(|event| self.handle_event(event));
         self.events = events;
-        taken
+        result
     }
 
     fn handle_event(&mut self, event: &Event) -> anyhow::Result<()> {
@@ -233,10 +233,10 @@ impl<'a> LoadDriver<'a> {
         if token == TIMER_TOKEN.0 {
             return Ok(());
         }
-        if let Some(link) = token.checked_sub(self.sockets.len()) {
+        if let Some(index) = token.checked_sub(self.sockets.len()) {
             let registry = self.poll.registry();
             return self.post_connections.handle_event(
-                link,
+                index,
                 event,
                 &mut self.read_buffer,
                 &mut self.context,
@@ -260,7 +260,7 @@ impl<'a> LoadDriver<'a> {
         Ok(())
     }
 
-    /// Calls `act` with a socket, and closes the socket as lost where that fails.
+    /// Calls `act` with a socket, and closes the socket as lost if that fails.
     fn with_socket(
         &mut self,
         socket: usize,
@@ -272,15 +272,15 @@ impl<'a> LoadDriver<'a> {
     }
 
     fn close_lost_socket(&mut self, socket: usize, error: &io::Error) {
-        let seat = self.sockets[socket].index();
+        let index = self.sockets[socket].index();
         if self.sockets[socket].state == SocketState::Closed {
             return;
         }
         self.first_loss
-            .get_or_insert_with(|| format!("socket {} of room {}: {error}", seat.socket, seat.room));
-        // Nobody knows whether the server accepted these messages: they need not arrive.
-        for of in self.sockets[socket].pending().drain(..) {
-            self.context.writers[of.writer].refused_seqs.insert(of.seq);
+            .get_or_insert_with(|| format!("socket {} of room {}: {error}", index.socket, index.room));
+        // The server may or may not have accepted these messages: they need not arrive.
+        for pending in self.sockets[socket].pending().drain(..) {
+            self.context.writers[pending.writer].refused_seqs.insert(pending.seq);
         }
         self.sockets[socket].close(self.poll.registry());
         if self.is_reconnecting {
@@ -306,10 +306,11 @@ impl<'a> LoadDriver<'a> {
             && self.count_wrong_sockets() == 0
     }
 
-    /// Takes the faults since the last call. Deliveries that are missing now count as lost.
+    /// Takes the faults since the last call. Messages that have not arrived count as lost.
     pub(crate) fn take_faults(&mut self) -> Faults {
-        let (closed, misled) = (std::mem::take(&mut self.lost_sockets), self.count_wrong_sockets() as u64);
-        let mut faults = Faults { closed, misled, ..Faults::default() };
+        let (closed, wrong_participants) =
+            (std::mem::take(&mut self.lost_sockets), self.count_wrong_sockets() as u64);
+        let mut faults = Faults { closed, wrong_participants, ..Faults::default() };
         for socket in &mut self.sockets {
             faults.add(socket.take_faults(&self.context.writers));
             socket.expect_from_now(&self.context.writers);

@@ -1,4 +1,4 @@
-//! Compares who is in each room with what sockets and servers say about it.
+//! Compares the sockets in each room with the participants that sockets track and servers list.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -15,14 +15,14 @@ impl LoadDriver<'_> {
         rooms
     }
 
-    /// Number of joined sockets whose set of participants is wrong; 0 where sockets do not track it.
+    /// Number of joined sockets whose set of participants is wrong; 0 if sockets do not track them.
     pub(crate) fn count_wrong_sockets(&self) -> usize {
         if !self.context.tracks_participants {
             return 0;
         }
         let present = self.present_by_room();
-        let inside = self.sockets.iter().filter(|socket| socket.state == SocketState::Joined);
-        inside.filter(|socket| !is_same_set(socket.participants(), &present[socket.index().room])).count()
+        let joined = self.sockets.iter().filter(|socket| socket.state == SocketState::Joined);
+        joined.filter(|socket| !is_same_set(socket.participants(), &present[socket.index().room])).count()
     }
 
     /// Number of rooms whose list of participants is wrong.
@@ -30,11 +30,11 @@ impl LoadDriver<'_> {
         self.present_by_room()
             .iter()
             .zip(listed)
-            .filter(|(present, said)| !is_same_set(said, present))
+            .filter(|(present, listed)| !is_same_set(listed, present))
             .count()
     }
 }
 
 fn is_same_set(listed: &HashSet<usize>, present: &BTreeSet<usize>) -> bool {
-    listed.len() == present.len() && present.iter().all(|one| listed.contains(one))
+    listed.len() == present.len() && present.iter().all(|socket| listed.contains(socket))
 }

@@ -38,22 +38,22 @@ pub(super) fn render_page(report: &LoadReport) -> String {
 }
 
 fn render_plots(run: &RunResult) -> String {
-    let over = |name, value: fn(&crate::measurements::SecondStats) -> f64| PlotLine {
+    let line = |name, value: fn(&crate::measurements::SecondStats) -> f64| PlotLine {
         name,
         values: run.timeline.iter().map(value).collect(),
     };
-    let deliveries = svg::line_plot(&[over("deliveries", |second| second.deliveries as f64)]);
-    let latency = svg::line_plot(&[over("p50", |second| second.p50_ms), over("p99", |second| second.p99_ms)]);
-    let spread = run
-        .spread
+    let deliveries = svg::line_plot(&[line("deliveries", |second| second.deliveries as f64)]);
+    let latency = svg::line_plot(&[line("p50", |second| second.p50_ms), line("p99", |second| second.p99_ms)]);
+    let latency_histogram = run
+        .latency_histogram
         .iter()
         .map(|step| PlotBar { name: svg::format_short(step.up_to_ms), value: step.deliveries as f64 });
-    let spread = svg::bar_plot(&spread.collect::<Vec<_>>());
+    let latency_histogram = svg::bar_plot(&latency_histogram.collect::<Vec<_>>());
     let cost = run.costs.iter().map(|cost| PlotBar { name: escape(&cost.name), value: cost.per_million });
     let cost = svg::bar_plot(&cost.collect::<Vec<_>>());
     format!(
-        "<h2>Deliveries a second</h2>{deliveries}\n<h2>Latency, ms</h2>{latency}\n\
-         <h2>Deliveries by latency, up to so many ms</h2>{spread}\n\
+        "<h2>Deliveries per second</h2>{deliveries}\n<h2>Latency, ms</h2>{latency}\n\
+         <h2>Deliveries by latency, up to this many ms</h2>{latency_histogram}\n\
          <h2>CPU seconds per million deliveries</h2>{cost}"
     )
 }

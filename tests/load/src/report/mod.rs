@@ -34,7 +34,7 @@ pub(crate) struct LoadReport {
     pub(crate) size: usize,
     pub(crate) noise: TimerLateness,
     pub(crate) memory: Vec<SocketMemory>,
-    /// `None` where a search found no rate that the server holds.
+    /// `None` if a search found no rate that the server sustains.
     pub(crate) run: Option<RunResult>,
 }
 
@@ -82,18 +82,18 @@ impl LoadReport {
         row(
             "this machine, idle",
             format!(
-                "2 ms of sleep are late by {late_p50_ms:.2} ms, p99 {late_p99_ms:.2} ms, max {late_max_ms:.2} ms"
+                "sleeps of 2 ms are late by {late_p50_ms:.2} ms, p99 {late_p99_ms:.2} ms, max {late_max_ms:.2} ms"
             ),
         );
         for memory in self.memory.iter().filter(|_| self.sockets > 0) {
             row(
-                &format!("memory a socket, {}", memory.name),
+                &format!("memory per socket, {}", memory.name),
                 format!("{:.2} KiB RSS, {:.2} KiB PSS", memory.rss_kib_per_socket, memory.pss_kib_per_socket),
             );
         }
         match &self.run {
             Some(run) => self.add_run_rows(run, &mut row),
-            None => row("held", "no rate at all".to_owned()),
+            None => row("sustained", "no rate at all".to_owned()),
         }
         let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         rows.iter().fold(String::new(), |mut text, (name, value)| {
@@ -125,28 +125,31 @@ impl LoadReport {
                 ),
             );
         }
-        if let Some(alone) = run.broker_per_second {
-            row("the broker alone", format!("{alone:.0}/s acknowledged, as many under way"));
+        if let Some(broker_per_second) = run.broker_per_second {
+            row(
+                "the broker alone",
+                format!("{broker_per_second:.0}/s acknowledged, with as many unanswered"),
+            );
         }
         if run.joins > 0 {
-            row("came into their rooms", format!("{}, p99 {:.2} ms", run.joins, run.join_p99_ms));
+            row("joins", format!("{}, p99 {:.2} ms", run.joins, run.join_p99_ms));
         }
         for cost in &run.costs {
             row(
                 &format!("CPU, {}", cost.name),
-                format!("{}{:.2} s in all", self.cost_per_unit(run, cost), cost.cpu),
+                format!("{}{:.2} s in total", self.cost_per_unit(run, cost), cost.cpu),
             );
         }
         if run.costs.len() > 1 && run.deliveries > 0 && !self.is_storm() {
             let all: f64 = run.costs.iter().map(|cost| cost.per_million).sum();
-            row("CPU, together", format!("{all:.2} s per million deliveries"));
+            row("CPU, all processes", format!("{all:.2} s per million deliveries"));
         }
-        row("CPU, this program", format!("{:.2} s in all", run.own_cpu));
+        row("CPU, this program", format!("{:.2} s in total", run.own_cpu));
         if run.refused > 0 {
-            row("refused, or not answered", format!("{} messages of {}", run.refused, run.sent));
+            row("refused or not answered", format!("{} messages of {}", run.refused, run.sent));
         }
-        if run.returned > 0 {
-            row("closed, and came back", format!("{} sockets", run.returned));
+        if run.reconnects > 0 {
+            row("reconnects", format!("{} sockets", run.reconnects));
         }
         let faults = run.faults;
         row(
@@ -154,7 +157,7 @@ impl LoadReport {
             if faults.has_any() || !run.complete {
                 faults.to_string()
             } else {
-                "none: nothing lost, nothing twice, nothing out of order".to_owned()
+                "none: no message lost, doubled or out of order".to_owned()
             },
         );
     }
@@ -167,9 +170,9 @@ impl LoadReport {
     fn cost_per_unit(&self, run: &RunResult, cost: &ProcessCost) -> String {
         if self.is_storm() {
             // The reconnects are what costs CPU in a storm.
-            format!("{:.0} µs a socket, ", cost.cpu * 1e6 / self.sockets as f64)
+            format!("{:.0} µs per socket, ", cost.cpu * 1e6 / self.sockets as f64)
         } else if self.scenario == Scenario::Append.as_str() {
-            format!("{:.1} µs a message, ", cost.message_us)
+            format!("{:.1} µs per message, ", cost.message_us)
         } else if run.deliveries > 0 {
             format!("{:.2} s per million deliveries, ", cost.per_million)
         } else {

@@ -1,4 +1,4 @@
-//! Draws plots as inline SVG: lines over seconds, and bars. They need no scripts, fonts or other files.
+//! Draws plots as inline SVG: lines over seconds, and bars. The SVG needs no scripts, fonts or other files.
 
 use std::fmt::Write as _;
 

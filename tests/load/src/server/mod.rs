@@ -1,4 +1,4 @@
-//! Defines how to talk to each server under test: everything that differs between Roomcast and its peers.
+//! Defines how to talk to each server under test: everything that differs between Roomcast and the other servers.
 
 mod nats;
 mod plain;
@@ -36,13 +36,13 @@ pub(crate) struct ResumePosition {
 /// The answer to a socket that joins its room.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct JoinAnswer {
-    /// The socket's position, if the server says it.
+    /// The socket's position, if the server sends it.
     pub(crate) position: Option<ResumePosition>,
     /// The sockets in the room, if the server lists them.
     pub(crate) participants: HashSet<usize>,
 }
 
-/// A push that says that a socket joined or left its room.
+/// A push of a socket's join or leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ParticipantChange {
     /// The socket's number.
@@ -107,18 +107,18 @@ pub(crate) trait TestedServer {
     }
 
     /// The path of a socket's handshake, and extra headers, each ending with `\r\n`.
-    fn handshake_parts(&self, seat: SocketIndex) -> (String, String);
+    fn handshake_parts(&self, index: SocketIndex) -> (String, String);
 
-    /// The frames by which a socket joins its room; none where the path of the handshake does that.
-    fn join_frames(&self, seat: SocketIndex) -> Vec<String>;
+    /// The frames by which a socket joins its room; empty if the handshake joins the room of its path.
+    fn join_frames(&self, index: SocketIndex) -> Vec<String>;
 
     /// The frame by which a socket leaves its room.
-    fn leave_frame(&self, _seat: SocketIndex) -> Option<String> {
+    fn leave_frame(&self, _index: SocketIndex) -> Option<String> {
         None
     }
 
     /// The frame by which a socket resumes from a position.
-    fn resume_frame(&self, _seat: SocketIndex, _place: &ResumePosition) -> Option<String> {
+    fn resume_frame(&self, _index: SocketIndex, _position: &ResumePosition) -> Option<String> {
         None
     }
 
@@ -127,19 +127,19 @@ pub(crate) trait TestedServer {
         None
     }
 
-    /// Whether a frame with a message is a delivery, not the answer to its sender.
+    /// Whether a frame with a message is a push, not the answer to its sender.
     fn is_push(&self, _frame: &[u8]) -> bool {
         true
     }
 
-    /// Which socket joined or left, if the frame says that.
+    /// The join or leave that a frame pushes, if it does.
     fn participant_change(&self, _frame: &[u8]) -> Option<ParticipantChange> {
         None
     }
 
     /// Reads the server's list of participants of each room.
     fn read_participant_lists(&self) -> anyhow::Result<Vec<HashSet<usize>>> {
-        bail!("this server has no lists of who is in a room")
+        bail!("this server does not list the participants of a room")
     }
 
     /// Whether the server acknowledges messages that sockets send.
@@ -152,8 +152,8 @@ pub(crate) trait TestedServer {
         false
     }
 
-    /// The meaning of a frame that is not a delivery.
-    fn interpret(&self, seat: SocketIndex, frame: &[u8]) -> FrameMeaning;
+    /// The meaning of a frame that is not a push of a message.
+    fn interpret(&self, index: SocketIndex, frame: &[u8]) -> FrameMeaning;
 
     /// The opcode of the frames that the server expects.
     fn opcode(&self) -> u8 {
@@ -177,7 +177,7 @@ pub(crate) enum ServerKind {
     Plain,
     /// The WebSocket listener of a nats-server.
     Nats,
-    /// The Socket.IO server of `tests/peers`.
+    /// The Socket.IO server in `tests/peers`.
     Socketio,
     /// A server that speaks the Pusher protocol.
     Pusher,
@@ -199,7 +199,7 @@ pub(crate) const fn writers_of(room: usize, writers: usize) -> Range<usize> {
     room * writers..(room + 1) * writers
 }
 
-/// Parses a frame as JSON; null where it is not JSON.
+/// Parses a frame as JSON; null if it is not JSON.
 fn parse_json(frame: &[u8]) -> Value {
     serde_json::from_slice(frame).unwrap_or(Value::Null)
 }

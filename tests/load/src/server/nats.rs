@@ -12,8 +12,8 @@ impl TestedServer for NatsServer {
         ("/".to_owned(), String::new())
     }
 
-    fn join_frames(&self, seat: SocketIndex) -> Vec<String> {
-        vec![format!("CONNECT {{\"verbose\":false}}\r\nSUB room.{} 1\r\nPING\r\n", seat.room)]
+    fn join_frames(&self, index: SocketIndex) -> Vec<String> {
+        vec![format!("CONNECT {{\"verbose\":false}}\r\nSUB room.{} 1\r\nPING\r\n", index.room)]
     }
 
     fn can_mix_in_one_frame(&self) -> bool {
@@ -22,10 +22,10 @@ impl TestedServer for NatsServer {
 
     fn interpret(&self, _: SocketIndex, frame: &[u8]) -> FrameMeaning {
         // PONG or PING may share a frame with messages or with the greeting (INFO), as its first or last line.
-        let is_said = |word: &[u8]| frame.starts_with(word) || frame.ends_with(word);
-        if is_said(b"PONG\r\n") {
+        let has_line = |line: &[u8]| frame.starts_with(line) || frame.ends_with(line);
+        if has_line(b"PONG\r\n") {
             FrameMeaning::Joined(JoinAnswer::default())
-        } else if is_said(b"PING\r\n") {
+        } else if has_line(b"PING\r\n") {
             FrameMeaning::Respond("PONG\r\n".to_owned())
         } else if frame.starts_with(b"-ERR") {
             FrameMeaning::Refused(String::from_utf8_lossy(frame).trim_end().to_owned())

@@ -5,8 +5,8 @@ use super::{FrameMeaning, NewPost, SocketIndex, TestedServer};
 pub(super) struct PlainServer;
 
 impl TestedServer for PlainServer {
-    fn handshake_parts(&self, seat: SocketIndex) -> (String, String) {
-        (format!("/{}", seat.room), String::new())
+    fn handshake_parts(&self, index: SocketIndex) -> (String, String) {
+        (format!("/{}", index.room), String::new())
     }
 
     fn join_frames(&self, _: SocketIndex) -> Vec<String> {

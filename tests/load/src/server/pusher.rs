@@ -26,8 +26,8 @@ impl TestedServer for PusherServer {
         (format!("/app/{APP}?protocol=7&client=load&version=1"), String::new())
     }
 
-    fn join_frames(&self, seat: SocketIndex) -> Vec<String> {
-        vec![format!(r#"{{"event":"pusher:subscribe","data":{{"channel":"room-{}"}}}}"#, seat.room)]
+    fn join_frames(&self, index: SocketIndex) -> Vec<String> {
+        vec![format!(r#"{{"event":"pusher:subscribe","data":{{"channel":"room-{}"}}}}"#, index.room)]
     }
 
     fn interpret(&self, _: SocketIndex, frame: &[u8]) -> FrameMeaning {
@@ -79,7 +79,7 @@ mod tests {
     fn pusher_trigger_is_signed() {
         let query = "auth_key=load&auth_timestamp=1763700000&auth_version=1.0&body_md5=99914b932bd37a50b983c5e7c90ae93b";
         let signature = "b70c35bb8bf249aab735b07c1706852c7d700884cdc36d99ae662fb42774278e";
-        let wanted = format!("/apps/load/events?{query}&auth_signature={signature}");
-        assert_eq!(signed_path("{}", 1_763_700_000), wanted);
+        let expected = format!("/apps/load/events?{query}&auth_signature={signature}");
+        assert_eq!(signed_path("{}", 1_763_700_000), expected);
     }
 }

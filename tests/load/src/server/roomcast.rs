@@ -29,7 +29,7 @@ pub(crate) enum PublishMethod {
     Http,
     /// By `create_message` on a room's first sockets: measures the whole system.
     Socket,
-    /// To fanout only, on the subjects of the broker's republish. Nothing is stored. For a throw-away deployment
+    /// To fanout only, on the subjects of the broker's republish. Nothing is stored. Use a throw-away deployment
     /// whose broker user may publish there.
     Live,
 }
@@ -52,7 +52,7 @@ pub(super) struct RoomcastServer {
     other_rooms_per_socket: usize,
     /// Number of sockets.
     sockets: usize,
-    /// Whether sockets join their rooms as participants, which may write; else they only subscribe.
+    /// Whether sockets join their rooms as participants, which may write; otherwise they only subscribe.
     is_joining: bool,
     /// The `Authorization` header of each writer, made once.
     writer_tokens: RefCell<Vec<String>>,
@@ -96,7 +96,7 @@ impl RoomcastServer {
     /// Appends an `HPUB` with the headers that the broker's republish would have, and with a sequence above those of
     /// all stored events.
     fn write_live_post(&self, out: &mut Vec<u8>, post: NewPost<'_>, room: RoomId) {
-        let user: UserId = format!("writer-{}", post.writer).parse().expect("an id");
+        let user: UserId = format!("writer-{}", post.writer).parse().expect("a valid user id");
         let now = Timestamp::now();
         let message = ChatMessage {
             message: post.text.to_owned(),
@@ -129,8 +129,8 @@ fn create_rooms(
     rooms: &[(String, Value)],
 ) -> anyhow::Result<Vec<RoomId>> {
     let mut client = http::BlockingHttpClient::connect(api, authorization.to_owned())?;
-    let made = client.send_all("POST", rooms)?;
-    made.iter().map(|room| Ok(RoomId(room["id"].as_u64().context("a room has an id")?))).collect()
+    let created = client.send_all("POST", rooms)?;
+    created.iter().map(|room| Ok(RoomId(room["id"].as_u64().context("a room has an id")?))).collect()
 }
 
 /// The first sequence for [`PublishMethod::Live`]: above that of any log of a test deployment.
@@ -140,17 +140,18 @@ const FIRST_LIVE_SEQ: u64 = 1 << 40;
 fn parse_join_answer(data: &Value) -> FrameMeaning {
     let position = if data["position"].is_object() { &data["position"] } else { data };
     if position["recovered"] == false {
-        return FrameMeaning::Refused("what was missed is not in the log any more".to_owned());
+        return FrameMeaning::Refused("the missed events are not in the log any more".to_owned());
     }
-    let place = position["id"].as_u64();
-    let place = place.map(|since| ResumePosition { after_id: since, epoch: position["epoch"].to_string() });
-    FrameMeaning::Joined(JoinAnswer { position: place, participants: parse_participants(data) })
+    let resume_position = position["id"].as_u64();
+    let resume_position =
+        resume_position.map(|after_id| ResumePosition { after_id, epoch: position["epoch"].to_string() });
+    FrameMeaning::Joined(JoinAnswer { position: resume_position, participants: parse_participants(data) })
 }
 
 /// The sockets among the participants in an answer.
 fn parse_participants(data: &Value) -> HashSet<usize> {
-    let people = data["participants"].as_array().into_iter().flatten();
-    people.filter_map(|person| person.as_str()?.strip_prefix("load-")?.parse().ok()).collect()
+    let participants = data["participants"].as_array().into_iter().flatten();
+    participants.filter_map(|person| person.as_str()?.strip_prefix("load-")?.parse().ok()).collect()
 }
 
 /// Parses a `participant-join` or `participant-leave` push.
@@ -180,35 +181,35 @@ impl TestedServer for RoomcastServer {
         let new: Vec<_> = (0..rooms + self.sockets * self.other_rooms_per_socket)
             .map(|n| ("/api/v1/rooms".to_owned(), json!({ "name": format!("load {n}") })))
             .collect();
-        // Requests on one connection are answered one after another, so it takes several.
+        // Requests on one connection are answered one after another, so several connections are faster.
         let (api, authorization) = (self.api[0], self.authorization("load", true));
-        let made = thread::scope(|scope| {
-            let parts: Vec<_> = new
+        let created = thread::scope(|scope| {
+            let threads: Vec<_> = new
                 .chunks(new.len().div_ceil(ROOM_CREATING_CONNECTIONS).max(1))
                 .map(|part| scope.spawn(|| create_rooms(api, &authorization, part)))
                 .collect();
-            parts
+            threads
                 .into_iter()
-                .map(|part| part.join().expect("it does not panic"))
+                .map(|part| part.join().expect("the thread does not panic"))
                 .collect::<Result<Vec<_>, _>>()
         });
-        self.rooms.extend(made?.into_iter().flatten());
+        self.rooms.extend(created?.into_iter().flatten());
         Ok(())
     }
 
-    fn handshake_parts(&self, seat: SocketIndex) -> (String, String) {
+    fn handshake_parts(&self, index: SocketIndex) -> (String, String) {
         (
             "/ws/".to_owned(),
-            self.authorization(&format!("load-{}", seat.socket), self.publish == PublishMethod::Socket),
+            self.authorization(&format!("load-{}", index.socket), self.publish == PublishMethod::Socket),
         )
     }
 
-    fn join_frames(&self, seat: SocketIndex) -> Vec<String> {
-        let room = self.rooms[seat.room];
+    fn join_frames(&self, index: SocketIndex) -> Vec<String> {
+        let room = self.rooms[index.room];
         if self.is_joining {
             return vec![json!({ "action": "join_room", "room_pk": room, "request_id": 1 }).to_string()];
         }
-        let first = self.rooms.len() - (self.sockets - seat.socket) * self.other_rooms_per_socket;
+        let first = self.rooms.len() - (self.sockets - index.socket) * self.other_rooms_per_socket;
         let others = self.rooms[first..first + self.other_rooms_per_socket]
             .iter()
             .map(|room| (room, OTHER_ROOM_REQUEST_ID));
@@ -217,16 +218,16 @@ impl TestedServer for RoomcastServer {
         all.map(|(room, id)| frame(room, id).to_string()).collect()
     }
 
-    fn leave_frame(&self, seat: SocketIndex) -> Option<String> {
-        let room = self.rooms[seat.room];
+    fn leave_frame(&self, index: SocketIndex) -> Option<String> {
+        let room = self.rooms[index.room];
         Some(json!({ "action": "leave_room", "room_pk": room, "request_id": 3 }).to_string())
     }
 
-    fn resume_frame(&self, seat: SocketIndex, place: &ResumePosition) -> Option<String> {
-        let channel = Channel::Room(self.rooms[seat.room]);
-        let ResumePosition { after_id: since, epoch } = place;
+    fn resume_frame(&self, index: SocketIndex, resume_position: &ResumePosition) -> Option<String> {
+        let channel = Channel::Room(self.rooms[index.room]);
+        let ResumePosition { after_id, epoch } = resume_position;
         let epoch: Value = serde_json::from_str(epoch).ok()?;
-        let frame = json!({ "action": "subscribe", "channel": channel, "since": since, "epoch": epoch, "request_id": 1 });
+        let frame = json!({ "action": "subscribe", "channel": channel, "since": after_id, "epoch": epoch, "request_id": 1 });
         Some(frame.to_string())
     }
 
@@ -240,8 +241,8 @@ impl TestedServer for RoomcastServer {
 
     fn read_participant_lists(&self) -> anyhow::Result<Vec<HashSet<usize>>> {
         let mut client = http::BlockingHttpClient::connect(self.api[0], self.authorization("load", true))?;
-        let asked = self.rooms.iter().map(|room| (format!("/api/v1/rooms/{room}"), Value::Null));
-        let lists = client.send_all("GET", &asked.collect::<Vec<_>>())?;
+        let requests = self.rooms.iter().map(|room| (format!("/api/v1/rooms/{room}"), Value::Null));
+        let lists = client.send_all("GET", &requests.collect::<Vec<_>>())?;
         Ok(lists.iter().map(parse_participants).collect())
     }
 
@@ -330,17 +331,18 @@ mod tests {
 
     #[test]
     fn resume_position_is_read_from_the_answer_and_incomplete_ones_refused() {
-        let place = ResumePosition { after_id: 42, epoch: "3".to_owned() };
+        let resume_position = ResumePosition { after_id: 42, epoch: "3".to_owned() };
         let subscribed = json!({ "id": 42, "epoch": 3, "recovered": true });
-        let alone = JoinAnswer { position: Some(place.clone()), participants: HashSet::new() };
-        assert_eq!(parse_join_answer(&subscribed), FrameMeaning::Joined(alone));
+        let join_answer =
+            JoinAnswer { position: Some(resume_position.clone()), participants: HashSet::new() };
+        assert_eq!(parse_join_answer(&subscribed), FrameMeaning::Joined(join_answer));
         let position = json!({ "id": 42, "epoch": 3, "recovered": true });
         let in_room = json!({ "id": 7, "participants": ["load-5", "ann"], "position": position });
         assert_eq!(
             parse_join_answer(&in_room),
-            FrameMeaning::Joined(JoinAnswer { position: Some(place), participants: [5].into() })
+            FrameMeaning::Joined(JoinAnswer { position: Some(resume_position), participants: [5].into() })
         );
-        let half = json!({ "id": 42, "epoch": 3, "recovered": false });
-        assert!(matches!(parse_join_answer(&half), FrameMeaning::Refused(_)));
+        let incomplete = json!({ "id": 42, "epoch": 3, "recovered": false });
+        assert!(matches!(parse_join_answer(&incomplete), FrameMeaning::Refused(_)));
     }
 }

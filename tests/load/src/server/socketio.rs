@@ -12,13 +12,13 @@ impl TestedServer for SocketIoServer {
     }
 
     fn join_frames(&self, _: SocketIndex) -> Vec<String> {
-        // Connects to the namespace. `interpret` joins the room once the server has answered that.
+        // Connects to the namespace. `interpret` joins the room once the server has accepted that.
         vec!["40".to_owned()]
     }
 
-    fn interpret(&self, seat: SocketIndex, frame: &[u8]) -> FrameMeaning {
+    fn interpret(&self, index: SocketIndex, frame: &[u8]) -> FrameMeaning {
         match frame {
-            [b'4', b'0', ..] => FrameMeaning::Respond(format!(r#"42["join","{}"]"#, seat.room)),
+            [b'4', b'0', ..] => FrameMeaning::Respond(format!(r#"42["join","{}"]"#, index.room)),
             b"2" => FrameMeaning::Respond("3".to_owned()),
             br#"42["joined"]"# => FrameMeaning::Joined(JoinAnswer::default()),
             [b'4', b'1' | b'4', ..] => FrameMeaning::Refused(String::from_utf8_lossy(frame).into_owned()),
