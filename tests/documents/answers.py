@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Whether answers are as the OpenAPI document says.
+"""Checks recorded answers against the OpenAPI document.
 
 Arguments: the address of a server, and a file of lines `{"operation": "get /path/{of}/it", "status": …, "body": …}`.
 """
@@ -11,15 +11,15 @@ import urllib.request
 import jsonschema
 
 openapi = json.load(urllib.request.urlopen(sys.argv[1] + "/openapi.json"))
-wrong, asked = [], 0
+errors, checked = [], 0
 for line in open(sys.argv[2]):
     line = json.loads(line)
     method, path = line["operation"].split(" ")
     answer = openapi["paths"][path][method.lower()]["responses"][str(line["status"])]
     schema = answer["content"]["application/json"]["schema"] | {"components": openapi["components"]}
-    errors = list(jsonschema.Draft202012Validator(schema).iter_errors(line["body"]))
-    wrong += [f"{line['operation']}: {error.message}" for error in errors]
-    asked += 1
+    found = list(jsonschema.Draft202012Validator(schema).iter_errors(line["body"]))
+    errors += [f"{line['operation']}: {error.message}" for error in found]
+    checked += 1
 
-print("\n".join(wrong))
-sys.exit(bool(wrong) or not asked)
+print("\n".join(errors))
+sys.exit(bool(errors) or not checked)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Whether every frame is a message that the AsyncAPI document names on its channel, and every action was played.
+"""Checks that every frame is a message of its channel in the AsyncAPI document, and that every message occurred.
 
 Arguments: the address of a server, and a file of lines `{"channel": …, "sent": …, "frame": …}`.
 """
@@ -19,13 +19,14 @@ def validator(message):
 
 
 def messages(channel, action):
-    """What Roomcast sends, or receives, on a channel, with what it answers."""
+    """The names of the messages that Roomcast sends, answers included, or receives on a channel."""
     for operation in asyncapi["operations"].values():
         if operation["channel"]["$ref"] == f"#/channels/{channel}":
             if operation["action"] == action:
-                yield from (each["$ref"].rpartition("/")[2] for each in operation["messages"])
+                yield from (message["$ref"].rpartition("/")[2] for message in operation["messages"])
             if action == "send":
-                yield from (each["$ref"].rpartition("/")[2] for each in operation.get("reply", {}).get("messages", []))
+                answers = operation.get("reply", {}).get("messages", [])
+                yield from (message["$ref"].rpartition("/")[2] for message in answers)
 
 
 known, seen, wrong = {}, {}, []
@@ -37,12 +38,12 @@ for line in open(sys.argv[2]):
     fitting = {name for name, valid in known[channel, action].items() if valid.is_valid(line["frame"])}
     seen.setdefault((channel, action), set()).update(fitting)
     if not fitting:
-        wrong.append(f"{channel}: no message is like {json.dumps(line['frame'])}")
+        wrong.append(f"{channel}: no message of the document matches {json.dumps(line['frame'])}")
 
 for (channel, action), all_messages in known.items():
     missing = all_messages.keys() - seen[channel, action]
     if missing:
-        wrong.append(f"{channel}: never seen: {sorted(missing)}")
+        wrong.append(f"{channel}: never occurred: {sorted(missing)}")
 
 print("\n".join(wrong))
 sys.exit(bool(wrong) or not known)

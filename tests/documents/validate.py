@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Whether documents are what they say they are: OpenAPI by its official schema, AsyncAPI by its own.
+"""Validates the OpenAPI and AsyncAPI documents with the schemas of their specifications.
 
 Arguments: the address of a server. asyncapi-3.0.0.json is the specification's schema (Apache-2.0, from
 github.com/asyncapi/spec-json-schemas, 6.11.1) without its descriptions and examples.
@@ -30,19 +30,19 @@ official = json.loads(pathlib.Path(__file__).with_name("asyncapi-3.0.0.json").re
 jsonschema.Draft7Validator(official).validate(asyncapi)
 
 
-def referred(value):
-    """Every reference of a document."""
+def references(value):
+    """All values of `$ref` in a document."""
     if isinstance(value, dict):
         if isinstance(value.get("$ref"), str):
             yield value["$ref"]
         value = value.values()
     if isinstance(value, (type({}.values()), list)):
         for inner in value:
-            yield from referred(inner)
+            yield from references(inner)
 
 
 for document in (openapi, asyncapi):
-    for reference in referred(document):
-        found = document
+    for reference in references(document):
+        target = document
         for token in reference.removeprefix("#/").split("/"):
-            found = found[token.replace("~1", "/")]
+            target = target[token.replace("~1", "/")]

@@ -1,4 +1,4 @@
-"""This machine: its tools folder, processes on the servers' core, and what it is."""
+"""Describes this machine, and runs processes on the core of the servers."""
 
 import contextlib
 import os
@@ -17,9 +17,9 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target")).resolve()
 TOOLS = TARGET / "tools" / "peers"
 PROGRAM = TARGET / "release" / "roomcast"
 LOAD = TARGET / "release" / "roomcast-load"
-# The core that servers keep to; the load keeps to the other.
+# The core that servers are pinned to; the load is pinned to core 1.
 CORE = "0"
-PATIENCE = 60
+START_TIMEOUT_SECONDS = 60
 
 
 def free_port():
@@ -32,24 +32,24 @@ def run(*command, **more):
     subprocess.run([str(part) for part in command], check=True, **more)
 
 
-def says(*command):
-    """The first line of what a command answers."""
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
-    return (done.stdout or done.stderr).strip().splitlines()[0]
+def first_line_of(*command):
+    """The first line of a command's output."""
+    completed = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
+    return (completed.stdout or completed.stderr).strip().splitlines()[0]
 
 
 @contextlib.contextmanager
-def process(folder, *command, port=None, ready=None, patience=PATIENCE, **more):
-    """A server as a child on its core, until the block ends."""
+def process(folder, *command, port=None, is_ready=None, timeout=START_TIMEOUT_SECONDS, **more):
+    """Runs a server as a child process on its core until the block ends."""
     log = open(folder / f"{Path(command[0]).name}.log", "a")
     command = ["taskset", "-c", CORE, *map(str, command)]
     child = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **more)
     try:
-        deadline = time.monotonic() + patience
-        while not (ready() if ready else listens(port)):
+        deadline = time.monotonic() + timeout
+        while not (is_ready() if is_ready else is_listening(port)):
             if child.poll() is not None or time.monotonic() > deadline:
                 print(Path(log.name).read_text()[-2000:], file=sys.stderr)
-                sys.exit(f"{command[3]} does not start")
+                sys.exit(f"{command[3]} did not start")
             time.sleep(0.05)
         yield child
     finally:
@@ -62,21 +62,21 @@ def process(folder, *command, port=None, ready=None, patience=PATIENCE, **more):
         log.close()
 
 
-def listens(port):
+def is_listening(port):
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def answers(url):
+def is_answering(url):
     try:
         return urllib.request.urlopen(url, timeout=2).status == 200
     except OSError:
         return False
 
 
-def described():
-    """What figures depend on."""
-    facts = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.split(":")[1].strip() for line in facts if line.startswith("model name")]
+def description():
+    """The hardware and the kernel, which the measurements depend on."""
+    cpu_lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.split(":")[1].strip() for line in cpu_lines if line.startswith("model name")]
     memory = int(Path("/proc/meminfo").read_text().split()[1]) >> 20
     return f"{len(names)} cores of {names[0]}, {memory} GiB, Linux {platform.release()}"

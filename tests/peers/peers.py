@@ -1,19 +1,19 @@
-"""The rows of the comparison, in the order of the table."""
+"""Lists the rows of the comparison, in the order of the table."""
 
 import dataclasses
 import typing
 
 import roomcast
 import servers
-from machine import says
+from machine import first_line_of
 
-# Both fixed rates, both maxima, and idle sockets.
+# Two fixed rates, two searches for the maximum, and idle sockets.
 ALL = ("w1", "w2", "w1max", "w2max", "w3")
 
 
 @dataclasses.dataclass
 class Peer:
-    """A row: how it is started, and what it does for its figures."""
+    """A row of the table: how its server is started, and what the server does."""
 
     start: typing.Callable
     does: str
@@ -52,19 +52,19 @@ PEERS = {
         servers.channels, "a group a room in Redis; no users, stores nothing", install=servers.install_channels),
 }
 
-# What would belong here and is not to be had, and why.
-ABSENT = {
-    "Centrifugo": "the Go module proxy answers 403 for v5 and v6, and neither PyPI nor npm carries its binary",
+# Servers that are not compared because they could not be installed, with the reason.
+NOT_COMPARED = {
+    "Centrifugo": "the Go module proxy answers 403 for v5 and v6, and neither PyPI nor npm has its binary",
 }
 
 
 def versions():
-    """What was compared."""
+    """The versions of all servers."""
     return [
         roomcast.version(),
-        says("nats-server", "--version"),
+        first_line_of("nats-server", "--version"),
         servers.socketio_version(),
         f"Sockudo {servers.SOCKUDO}",
         servers.channels_version(),
-        " ".join(says("redis-server", "--version").split()[:3]),
+        " ".join(first_line_of("redis-server", "--version").split()[:3]),
     ]

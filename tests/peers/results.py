@@ -1,4 +1,4 @@
-"""What was measured: a file of one line a run, and the table that is made of it."""
+"""Writes each run to a file, one per line, and makes the table from that file."""
 
 import datetime
 import json
@@ -17,18 +17,18 @@ BEGIN, END = "<!-- peers: written by tests/peers/compare, not by hand -->", "<!-
 
 
 class Results:
-    """The file's first line is how it was measured, each other line a run."""
+    """The first line of the file has the conditions of the measurement, each other line a run."""
 
-    def __init__(self, file, how, resume):
-        self.file, self.how, self.runs = file, how, []
+    def __init__(self, file, conditions, resume):
+        self.file, self.conditions, self.runs = file, conditions, []
         if resume and file.exists():
             first, *runs = map(json.loads, file.read_text().splitlines())
-            if changed := [name for name in ("machine", "versions", "seconds") if first.get(name) != how[name]]:
-                raise SystemExit(f"{file} was measured with other {', '.join(changed)}: begin anew")
-            self.how["date"], self.runs = first["date"], runs
+            if changed := [name for name in ("machine", "versions", "seconds") if first.get(name) != conditions[name]]:
+                raise SystemExit(f"{file} was measured with other {', '.join(changed)}: start again without --resume")
+            self.conditions["date"], self.runs = first["date"], runs
         else:
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(how) + "\n")
+            file.write_text(json.dumps(conditions) + "\n")
 
     def has(self, peer, workload, turn):
         return any((run["peer"], run["workload"], run["turn"]) == (peer, workload, turn) for run in self.runs)
@@ -39,44 +39,45 @@ class Results:
         with self.file.open("a") as file:
             file.write(json.dumps(run) + "\n")
 
-    def of(self, peer, workload):
+    def runs_of(self, peer, workload):
         return [run for run in self.runs if (run["peer"], run["workload"]) == (peer, workload)]
 
     def markdown(self):
-        """The table, and all that its figures depend on."""
+        """The table, with notes about the conditions and versions."""
         workloads = [workload for workload in WORKLOADS if any(run["workload"] == workload for run in self.runs)]
         rows = [name for name in peers.PEERS if any(run["peer"] == name for run in self.runs)]
         lines = ["| | does | " + " | ".join(WORKLOADS[workload] for workload in workloads) + " |",
                  "|---" * (len(workloads) + 2) + "|"]
         for name in rows:
-            cells = [cell(self.of(name, workload)) for workload in workloads]
+            cells = [cell(self.runs_of(name, workload)) for workload in workloads]
             lines.append(f"| {name} | {peers.PEERS[name].does} | " + " | ".join(cells) + " |")
         lines += ["", *self.notes(rows)]
         return "\n".join(lines)
 
     def notes(self, rows):
-        how = self.how
-        yield (f"{how['date']}, {how['machine']}. Servers, brokers and databases together on one core, the load on "
-               f"another, over loopback; 128-byte texts; {how['seconds']} s a run. Medians of "
-               f"{how['runs']} runs (of {how['max_runs']} searches for the most at p99 ≤ 100 ms), in brackets their "
-               "range. \\*: something was lost, came twice or late, or a socket was closed. – : not measured, or "
-               "nothing at all was held.")
+        conditions = self.conditions
+        yield (f"{conditions['date']}, {conditions['machine']}. Servers, brokers and databases together on one core, the "
+               f"load on another, over loopback; 128-byte texts; {conditions['seconds']} s a run. Medians of "
+               f"{conditions['runs']} runs (of {conditions['max_runs']} searches for the most at p99 ≤ 100 ms), in "
+               "brackets their range. \\*: a message was lost, doubled or late, or a socket was closed. – : not measured, or "
+               "no rate was sustained.")
         yield ""
         yield "CPU seconds per million deliveries by process, at 500 rooms × 10:"
         yield ""
         for name in rows:
-            costs = [run["costs"] for run in self.of(name, "w2") if run.get("costs")]
+            costs = [run["costs"] for run in self.runs_of(name, "w2") if run.get("costs")]
             if costs and len(costs[0]) > 1:
-                each = (f"{process} {number(statistics.median(cost[process] for cost in costs))}" for process in costs[0])
-                yield f"- {name}: {', '.join(each)}"
+                medians = {process: statistics.median(cost[process] for cost in costs) for process in costs[0]}
+                texts = (f"{process} {number(median)}" for process, median in medians.items())
+                yield f"- {name}: {', '.join(texts)}"
         yield ""
-        yield "Versions: " + "; ".join(how["versions"]) + "."
-        for name, why in peers.ABSENT.items():
-            yield f"Not compared: {name}: {why}."
+        yield "Versions: " + "; ".join(conditions["versions"]) + "."
+        for name, reason in peers.NOT_COMPARED.items():
+            yield f"Not compared: {name}: {reason}."
 
 
 def figures(workload, result):
-    """What a result puts into its column; nothing where there is none."""
+    """The values of a result for its column; None if there is no result."""
     run = result and result["run"]
     if not run:
         return {"values": None}
@@ -92,17 +93,17 @@ def figures(workload, result):
 
 
 def cell(runs):
-    """Medians, each with its range where there were several runs."""
-    had = [run for run in runs if run["values"]]
-    if not had:
+    """The median of each value, with its range if there were several runs."""
+    with_values = [run for run in runs if run["values"]]
+    if not with_values:
         return "–"
-    if all(run["wrong"] for run in had):
-        return "not held"
+    if all(run["wrong"] for run in with_values):
+        return "not sustained"
     parts = []
-    for values in zip(*(run["values"] for run in had)):
+    for values in zip(*(run["values"] for run in with_values)):
         low, middle, high = (number(f(values)) for f in (min, statistics.median, max))
         parts.append(middle if low == high else f"{middle} ({low}–{high})")
-    return " · ".join(parts) + ("\\*" if any(run["wrong"] for run in had) else "")
+    return " · ".join(parts) + ("\\*" if any(run["wrong"] for run in with_values) else "")
 
 
 def number(value):
@@ -114,7 +115,7 @@ def number(value):
 
 
 def write(file, table):
-    """Puts the table between its two markers."""
+    """Writes the table between its two markers."""
     before, rest = file.read_text().split(BEGIN)
     after = rest.split(END)[1]
     file.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}")

@@ -1,9 +1,9 @@
-"""Roomcast itself: fan-out alone, and the whole system."""
+"""Starts Roomcast: fanout alone, or the whole system."""
 
 import contextlib
 import os
 
-from machine import PROGRAM, REPO, TARGET, answers, free_port, process, run, says
+from machine import PROGRAM, REPO, TARGET, first_line_of, free_port, is_answering, process, run
 
 
 def build():
@@ -12,16 +12,16 @@ def build():
 
 
 def version():
-    return f"{says(PROGRAM, '--version')} at {commit()}"
+    return f"{first_line_of(PROGRAM, '--version')} at {commit()}"
 
 
 def commit():
-    return says("git", "-C", REPO, "describe", "--always", "--dirty")
+    return first_line_of("git", "-C", REPO, "describe", "--always", "--dirty")
 
 
 @contextlib.contextmanager
 def up(folder, **environment):
-    """deploy/up on an empty data folder."""
+    """Runs deploy/up on an empty data folder."""
     port, data = free_port(), folder / "data"
     environment = {
         **os.environ,
@@ -30,15 +30,15 @@ def up(folder, **environment):
         "ROOMCAST_LISTEN": f"127.0.0.1:{port}",
         **environment,
     }
-    ready = lambda: answers(f"http://127.0.0.1:{port}/readyz")  # noqa: E731
-    with process(folder, REPO / "deploy/up", ready=ready, patience=900, env=environment):
+    is_ready = lambda: is_answering(f"http://127.0.0.1:{port}/readyz")  # noqa: E731
+    with process(folder, REPO / "deploy/up", is_ready=is_ready, timeout=900, env=environment):
         pids = {file.stem: int(file.read_text().split()[0]) for file in (data / "run").glob("*.pid")}
         yield port, pids, {"ROOMCAST_DATA": str(data)}
 
 
 @contextlib.contextmanager
 def fanout(folder):
-    """Fan-out alone: messages are said to the broker as its republish would say them."""
+    """Fanout alone: the load publishes messages to the broker as the broker's republish would."""
     port = free_port()
     broker = ("nats-server", "-js", "-sd", folder / "nats", "-a", "127.0.0.1", "-p", port)
     with process(folder, *broker, port=port), up(folder, NATS_URL=f"nats://127.0.0.1:{port}") as started:
@@ -49,7 +49,7 @@ def fanout(folder):
 
 
 def whole(publish):
-    """The whole system: every message is written to it, stored and pushed."""
+    """The whole system: every message is sent to api, stored and pushed."""
 
     @contextlib.contextmanager
     def start(folder):

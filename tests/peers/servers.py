@@ -1,6 +1,6 @@
-"""The servers that Roomcast is compared with: how each is installed and started.
+"""Installs and starts the servers that Roomcast is compared with.
 
-Everything is installed into the build's tools folder, in pinned versions by their hashes, and starts on a
+Everything is installed into the tools folder of the target folder, in pinned versions with hashes, and starts on a
 free port with an empty data folder. A started server is a dict of its ports, the processes to count and the
 flags of `roomcast-load`.
 """
@@ -11,18 +11,18 @@ import os
 import shutil
 import sys
 
-from machine import HERE, TARGET, TOOLS, free_port, process, run, says
+from machine import HERE, TARGET, TOOLS, first_line_of, free_port, process, run
 
 
-def same(one, other):
+def is_same_file(one, other):
     return other.exists() and one.read_text() == other.read_text()
 
 
-def packages(*names):
+def install_packages(*names):
     run("apt-get", "install", "-yq", "--no-install-recommends", *names)
 
 
-# --- What is built here -----------------------------------------------------------------------------------------
+# --- Servers in tests/load/examples -----------------------------------------------------------------------------
 
 
 def example(name, *flags):
@@ -50,7 +50,7 @@ def redis(folder):
 
 def install_redis():
     if shutil.which("redis-server") is None:
-        packages("redis-server")
+        install_packages("redis-server")
 
 
 @contextlib.contextmanager
@@ -70,7 +70,7 @@ def nats(folder):
 def install_socketio():
     install_redis()
     folder, source = TOOLS / "socketio", HERE / "socketio"
-    if same(source / "package-lock.json", folder / "installed.json"):
+    if is_same_file(source / "package-lock.json", folder / "installed.json"):
         return
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("package.json", "package-lock.json"):
@@ -81,7 +81,7 @@ def install_socketio():
 
 def socketio_version():
     packages = json.loads((HERE / "socketio/package.json").read_text())["dependencies"]
-    return f"Socket.IO {packages['socket.io']} on Node {says('node', '--version')}"
+    return f"Socket.IO {packages['socket.io']} on Node {first_line_of('node', '--version')}"
 
 
 @contextlib.contextmanager
@@ -116,8 +116,8 @@ def install_sockudo():
     if (SOCKUDO_ROOT / "bin/sockudo").exists():
         return
     if shutil.which("protoc") is None:
-        packages("protobuf-compiler", "libprotobuf-dev")
-    # Its own build folder, which cargo removes: nothing of it is needed again.
+        install_packages("protobuf-compiler", "libprotobuf-dev")
+    # Without our target folder, cargo builds in a temporary folder and removes it.
     environment = {name: value for name, value in os.environ.items() if name != "CARGO_TARGET_DIR"}
     run("cargo", "install", "sockudo", "--version", SOCKUDO, "--locked", "--features", "nats", "--root", SOCKUDO_ROOT,
         env=environment)
@@ -125,7 +125,7 @@ def install_sockudo():
 
 @contextlib.contextmanager
 def sockudo_process(folder, name, adapter):
-    """One node, as it is by default but for its app, its port, and what its nodes share."""
+    """One node with the default configuration, except for its app, its port and its adapter."""
     port, config = free_port(), folder / f"{name}.toml"
     config.write_text(f"""
 host = "127.0.0.1"
@@ -144,10 +144,10 @@ max_connections = 100000
 max_client_events_per_second = 1000
 [metrics]
 enabled = false
-# All of the load comes from one address.
+# All load comes from one address.
 [rate_limiter]
 enabled = false
-# Two nodes would need Redis for it.
+# Idempotency with two nodes needs Redis.
 [idempotency]
 enabled = false
 """)
@@ -177,13 +177,13 @@ def sockudo_two(folder):
 
 def install_channels():
     install_redis()
-    folder, wanted = TOOLS / "channels", HERE / "channels/requirements.txt"
-    if same(wanted, folder / "installed.txt"):
+    folder, requirements = TOOLS / "channels", HERE / "channels/requirements.txt"
+    if is_same_file(requirements, folder / "installed.txt"):
         return
     run(sys.executable, "-m", "venv", "--clear", folder)
     run(folder / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", "--only-binary", ":all:",
-        "--require-hashes", "-r", wanted)
-    shutil.copy(wanted, folder / "installed.txt")
+        "--require-hashes", "-r", requirements)
+    shutil.copy(requirements, folder / "installed.txt")
 
 
 def channels_version():

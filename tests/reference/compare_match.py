@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""One conversation of frames, played to an original and to Roomcast; what differs is printed.
+"""Plays one conversation of frames with an original server and with Roomcast, and prints the differences.
 
 Run: compare_match.py <original's address> <Roomcast's address> <secret> <two ids of rooms, as JSON>. The first
-room is of the people 1 and 2, the second of 2 and 3; 1 has a business plan. Exit code 1 where an answer differs
+room has the users 1 and 2, the second 2 and 3; user 1 has a business plan. The exit code is 1 if an answer differs
 that is not in DIFFERENCES. Needs Debian's python3-websockets.
 """
 
@@ -35,7 +35,7 @@ TWO = ("/ws/chat/", token(user_id=2, iat=1, business=False))
 THREE = ("/ws/chat/", token(user_id=3, iat=1, business=False))
 ADMIN = ("/ws/admin-chat/", token(user_id=9, is_admin=True))
 
-# Who sends what; {room}, {other} and {message} stand for ids. "two" hears what the first room is pushed.
+# The sender and the frame; {room}, {other} and {message} stand for ids. "two" receives the pushes of the first room.
 FRAMES = [
     ("one", {"action": "list"}),
     ("one", {"action": "nope"}),
@@ -66,39 +66,39 @@ FRAMES = [
     ("one", {"action": "leave_room"}),
     ("one", {"action": "create_message", "msg_text": "nowhere"}),
 ]
-# Any scalar is given back as it came.
+# Request ids: any scalar is returned unchanged.
 IDS = [1500000, "a text", "ü", None, True, 1.5, ""]
 
-# Where Roomcast is different on purpose, by the frame that is sent, and how. api/docs/match.md has them too.
+# Intended differences of Roomcast, by the frame that is sent. api/docs/match.md lists them too.
 DIFFERENCES = {
     '{"action": null}': "answered like a frame without `action`, since an action must be a text",
     '{"action": 5}': "the same; the original shows the value as Python writes it",
 }
 
 
-def form(value, rooms, messages):
-    """The same for both, where a server makes a value by itself, or the document leaves it open."""
+def normalised(value, rooms, messages):
+    """Replaces values that each server chooses by itself, or that the document leaves open, so that both are equal."""
     if isinstance(value, dict):
         if "participants" in value or value.keys() >= {"id", "business"}:
             value = {key: value[key] for key in value if key in ("pk", "participants", "has_business", "id")}
-        named = {}
+        result = {}
         for key, inner in value.items():
             if key in ("pk", "room_id"):
-                named[key] = f"<room {rooms.index(inner)}>"
+                result[key] = f"<room {rooms.index(inner)}>"
             elif key == "created_at":
-                named[key] = "<moment>"
+                result[key] = "<moment>"
             elif key == "response":
-                named[key] = inner.replace(f"room {rooms[0]}", "<room 0>").replace(f"room {rooms[1]}", "<room 1>")
+                result[key] = inner.replace(f"room {rooms[0]}", "<room 0>").replace(f"room {rooms[1]}", "<room 1>")
             elif key == "message_id" or key == "id" and "text" in value:
-                named[key] = f"<message {messages.index(inner)}>"
+                result[key] = f"<message {messages.index(inner)}>"
             elif key == "messages_ids":
-                named[key] = [f"<message {messages.index(message)}>" for message in inner]
+                result[key] = [f"<message {messages.index(message)}>" for message in inner]
             else:
-                named[key] = form(inner, rooms, messages)
-        return named
+                result[key] = normalised(inner, rooms, messages)
+        return result
     if isinstance(value, list):
-        # The document orders neither rooms nor participants.
-        return sorted((form(inner, rooms, messages) for inner in value), key=lambda item: json.dumps(item, sort_keys=True))
+        # The document specifies no order of rooms or participants.
+        return sorted((normalised(inner, rooms, messages) for inner in value), key=lambda item: json.dumps(item, sort_keys=True))
     return value
 
 
@@ -111,37 +111,37 @@ def filled(value, rooms, messages):
 
 async def play(address, rooms):
     sockets, answers, messages = {}, [], []
-    # Everyone has connected before: who they are is known from their tokens.
+    # All users connect once first: the server learns their attributes from their tokens.
     for name, (path, secret) in {"one": ONE, "two": TWO, "three": THREE, "admin": ADMIN}.items():
         headers = {"Authorization": f"Bearer {secret}", "Origin": f"http://{address}"}
         sockets[name] = await websockets.connect(f"ws://{address}{path}", extra_headers=headers)
-    for number, (who, frame) in enumerate(FRAMES):
-        asked = {key: filled(value, rooms, messages) for key, value in frame.items()}
-        await sockets[who].send(json.dumps(asked | {"request_id": IDS[number % len(IDS)]}))
-        answer = json.loads(await asyncio.wait_for(sockets[who].recv(), 10))
+    for number, (sender, frame) in enumerate(FRAMES):
+        request = {key: filled(value, rooms, messages) for key, value in frame.items()}
+        await sockets[sender].send(json.dumps(request | {"request_id": IDS[number % len(IDS)]}))
+        answer = json.loads(await asyncio.wait_for(sockets[sender].recv(), 10))
         if answer["action"] == "create_message" and answer["data"]:
             messages.append(answer["data"]["id"])
-        answers.append(form(answer, rooms, messages))
-    # What the other one was told meanwhile, in its order.
-    heard = []
+        answers.append(normalised(answer, rooms, messages))
+    # The pushes that "two" received meanwhile, in their order.
+    pushes = []
     while True:
         try:
-            heard.append(json.loads(await asyncio.wait_for(sockets["two"].recv(), 1)))
+            pushes.append(json.loads(await asyncio.wait_for(sockets["two"].recv(), 1)))
         except asyncio.TimeoutError:
             break
     for socket in sockets.values():
         await socket.close()
-    return answers + [[form(frame, rooms, messages) for frame in heard]]
+    return answers + [[normalised(frame, rooms, messages) for frame in pushes]]
 
 
 async def main():
     original, ours = await play(sys.argv[1], [1, 2]), await play(sys.argv[2], ROOMS)
     different = 0
     for number, (theirs, mine) in enumerate(zip(original, ours)):
-        asked = json.dumps(FRAMES[number][1]) if number < len(FRAMES) else "what the other one hears"
-        if (theirs == mine) == (asked in DIFFERENCES):
+        frame = json.dumps(FRAMES[number][1]) if number < len(FRAMES) else "the pushes to two"
+        if (theirs == mine) == (frame in DIFFERENCES):
             different += 1
-            print(f"{number} {asked}:\n  original {json.dumps(theirs)}\n  Roomcast {json.dumps(mine)}")
+            print(f"{number} {frame}:\n  original {json.dumps(theirs)}\n  Roomcast {json.dumps(mine)}")
     print(f"{len(FRAMES)} frames, {different} answers differ, {len(DIFFERENCES)} are listed")
     sys.exit(1 if different else 0)
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""One table of requests, asked of an original and of Roomcast; what differs is printed.
+"""Sends the same requests to an original server and to Roomcast, and prints the differences.
 
-Run: compare.py <original's address> <Roomcast's address> <secret>. Exit code 1 where an answer differs that
-is not in DIFFERENCES. Values that each server makes by itself (ids, moments, hosts, file names) are compared
-by their form. Needs nothing but Python.
+Run: compare_topics.py <original's address> <Roomcast's address> <secret>. The exit code is 1 if an answer differs that
+is not in DIFFERENCES. Values that each server chooses by itself (ids, times, hosts, file names) are compared
+only by their form. Needs only Python's standard library.
 """
 
 import base64
@@ -22,7 +22,7 @@ sys.dont_write_bytecode = True
 import generated_topics
 
 SECRET = sys.argv[3]
-# What clients read beside the body; of Allow only where it is what was asked for.
+# Headers that clients read. `Allow` is compared only in answers with 405.
 HEADERS = ["Content-Type", "WWW-Authenticate"]
 
 
@@ -42,7 +42,7 @@ ANN, BOB = token(user_id="1", username="ann", iat=1), token(user_id="2", usernam
 
 
 def png():
-    """The smallest picture there is."""
+    """A PNG picture of one pixel."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -64,7 +64,7 @@ def multipart(fields, files=()):
     return b"".join(lines) + b"--b--\r\n", "multipart/form-data; boundary=b"
 
 
-def ask(base, method, path, token=ANN, body=None, kind="application/json", scheme="Bearer", accept=None):
+def send(base, method, path, token=ANN, body=None, kind="application/json", scheme="Bearer", accept=None):
     if isinstance(body, (dict, list)):
         body = json.dumps(body)
     if isinstance(body, str):
@@ -92,12 +92,12 @@ def ask(base, method, path, token=ANN, body=None, kind="application/json", schem
     return answer.status, headers, value
 
 
-def form(value, base):
-    """The same for both, where a server makes a value by itself."""
+def normalised(value, base):
+    """Replaces values that each server chooses by itself, so that both are equal."""
     if isinstance(value, dict):
-        return {key: "<id>" if key == "id" else form(inner, base) for key, inner in value.items()}
+        return {key: "<id>" if key == "id" else normalised(inner, base) for key, inner in value.items()}
     if isinstance(value, list):
-        return [form(inner, base) for inner in value]
+        return [normalised(inner, base) for inner in value]
     if isinstance(value, str):
         value = value.replace(base, "<base>")
         value = re.sub(r"/chat/(\w+)/\d+/", r"/chat/\1/<id>/", value)
@@ -110,7 +110,7 @@ def form(value, base):
 CHAT = "/api/chat/"
 BOTH = {"title": "Harry Potter", "room": "films"}
 
-# name, method, path, what else is asked with. `{id}` is the first chat that was made.
+# Name, method, path, and other arguments of `send`. `{id}` is the first chat that was created.
 CASES = [
     ("created", "POST", CHAT, dict(body=BOTH | {"description": "Discussion of characters"})),
     ("the same title", "POST", CHAT, dict(body=BOTH)),
@@ -179,7 +179,7 @@ CASES = [
     ("DELETE with a bad token", "DELETE", CHAT + "films/", dict(token="x.y.z")),
 ]
 
-# Where Roomcast is different on purpose, and how. api/docs/topics.md has them too.
+# Intended differences of Roomcast. api/docs/topics.md lists them too.
 DIFFERENCES = {
     "a body that is not JSON": "the reason has the words of another parser",
     "blank description": "answered as `null`: an empty description counts as none",
@@ -214,10 +214,10 @@ def run(base):
         elif more == "empty":
             body, kind = multipart({"title": "Empty", "room": "films"}, [("img", "a.png", b"")])
             more = dict(body=body, kind=kind)
-        status, headers, value = ask(base, method, path.replace("{id}", str(first)), **more)
+        status, headers, value = send(base, method, path.replace("{id}", str(first)), **more)
         if name == "created":
             first = value["chat"]["id"]
-        answers[name] = (status, headers, form(value, base))
+        answers[name] = (status, headers, normalised(value, base))
     return answers
 
 
@@ -232,6 +232,6 @@ for name, *_ in CASES:
         print(f"{name}:\n  original {original[name]}\n  Roomcast {ours[name]}")
     elif original[name] == ours[name] and name in DIFFERENCES:
         different += 1
-        print(f"{name}: is listed as different, and is not")
+        print(f"{name}: is listed as different, but is equal")
 print(f"{len(CASES)} cases, {different} differ, {len(DIFFERENCES)} are listed")
 sys.exit(1 if different else 0)

@@ -1,6 +1,6 @@
-"""Requests to the topics dialect, generated the same each time: values, forms, parts and pages of every sort.
+"""Generates requests to the topics dialect, the same ones each time: values, forms, parts and pages of every kind.
 
-`cases(...)` gives (name, method, path, what else is asked with), as the table of compare_topics.py has them.
+`cases(...)` yields (name, method, path, other arguments), like CASES in compare_topics.py.
 """
 
 import base64
@@ -8,7 +8,7 @@ import json
 import random
 from urllib.parse import quote_plus
 
-# As they stand in JSON: numbers of every form, halves of surrogate pairs, spaces of every sort, limits.
+# Values as JSON: numbers of every form, halves of surrogate pairs, spaces of every kind, lengths at the limits.
 VALUES = [
     '"plain"', '"  spaces  "', '"\\t\\n\\u00a0\\u2003x\\u3000"', '"\\u001c\\u001fy"', '"\\u200b"', '"\\ufeffz"', '""',
     '"a\\u0000b"', '"\\ud800"', '"a\\udfffb\\ud83d"', '"\\ud83d\\ude00"', '"x\\ud83d\\ud83d\\ude00"',
@@ -22,28 +22,28 @@ ROOMS = ['"films"', '"music"', '"books"', '"games"', '" films"', '"Films"', '""'
 FIELDS = ["title", "room", "description"]
 
 
-def wide(value):
-    """Values that a choice shows otherwise than Python: a listed difference."""
+def is_shown_differently(value):
+    """Whether Roomcast shows an invalid choice differently from Python: a listed difference."""
     return value[0] in "tf[{" or "\\ud" in value
 
 
-def written(fields):
+def to_json(fields):
     return "{" + ", ".join(f'"{name}": {value}' for name, value in fields) + "}"
 
 
 def bodies(dice):
-    """JSON: every value as a title, then fields by chance, twice and unknown ones too."""
+    """JSON bodies: every value as a title, then random fields, with repeated and unknown ones."""
     for number, value in enumerate(VALUES):
-        yield written([("title", value), ("room", ROOMS[number % 4])])
+        yield to_json([("title", value), ("room", ROOMS[number % 4])])
     for _ in range(50):
         fields = []
         for name in dice.sample(FIELDS + ["more"], dice.randint(0, 4)) + dice.sample(FIELDS, dice.randint(0, 1)):
             value = dice.choice(ROOMS if name == "room" else VALUES)
-            # A blank description and none are the same here: a listed difference.
+            # Roomcast stores a blank description as none: a listed difference.
             blank = name == "description" and value.startswith('"') and not json.loads(value).strip()
-            if not blank and not (name == "room" and wide(value)):
+            if not blank and not (name == "room" and is_shown_differently(value)):
                 fields.append((name, value))
-        yield written(fields)
+        yield to_json(fields)
 
 
 def forms(dice):

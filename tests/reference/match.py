@@ -1,6 +1,6 @@
-"""The original of the match dialect, as its document describes it, on Channels and djangochannelsrestframework.
+"""Implements the original of the match dialect, as its document describes it, on djangochannelsrestframework.
 
-Written for the comparison alone: what a client sees of it is what Roomcast must answer.
+Written only for the comparison: Roomcast must give the same answers.
 Run: match.py <port> <secret>
 """
 

@@ -1,6 +1,6 @@
-"""The original of the topics dialect, as its document describes it, on Django REST Framework.
+"""Implements the original of the topics dialect, as its document describes it, on Django REST Framework.
 
-Written for the comparison alone: what a client sees of it is what Roomcast must answer.
+Written only for the comparison: Roomcast must give the same answers.
 Run: topics.py <port> <secret> <folder>
 """
 
@@ -112,7 +112,7 @@ class Update(generics.UpdateAPIView):
 
     def patch(self, request, *args, **kwargs):
         if self.get_object().creator != request.user:
-            # The document's status for it.
+            # The status that the document specifies.
             return Response({"detail": PermissionDenied.default_detail}, status=status.HTTP_400_BAD_REQUEST)
         return super().patch(request, *args, **kwargs)
 

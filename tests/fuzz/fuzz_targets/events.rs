@@ -1,4 +1,4 @@
-//! Fuzzes subjects and events of the log: whatever can be read is written as it was read.
+//! Fuzzes subjects and events of the log: an event that can be decoded is the same after encoding and decoding.
 #![no_main]
 
 use protocol::{event::{Event, EventName}, subject};
@@ -6,7 +6,7 @@ use protocol::{event::{Event, EventName}, subject};
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     for name in EventName::ALL {
         if let Ok(event) = Event::decode(*name, bytes) {
-            assert_eq!(Event::decode(*name, &event.encode()).expect("our own form"), event);
+            assert_eq!(Event::decode(*name, &event.encode()).expect("an encoded event can be decoded"), event);
         }
     }
     if let Ok(text) = std::str::from_utf8(bytes) {

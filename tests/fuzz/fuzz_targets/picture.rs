@@ -1,7 +1,7 @@
-//! Fuzzes the check of a picture before it is kept.
+//! Fuzzes the check of a picture before it is stored.
 #![no_main]
 
 use std::panic;
 
-// A decoder's panic is an answer, which libFuzzer's own hook would take for a failure.
+// The check catches panics of the decoder; libFuzzer's panic hook would take them for failures.
 libfuzzer_sys::fuzz_target!(init: panic::set_hook(Box::new(|_| ())), |bytes: &[u8]| api::fuzz::picture(bytes));

@@ -1,4 +1,4 @@
-//! Fuzzes the text of a frame: whatever it is, the answer is an envelope.
+//! Fuzzes the text of a frame: every text gets an answer envelope.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|text: &str| fanout::fuzz::text(text));

@@ -1,4 +1,4 @@
-// Go's own writer of forms.
+// Sends a form with Go's standard library.
 package main
 
 import (

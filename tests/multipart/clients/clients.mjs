@@ -1,4 +1,4 @@
-// Node's own fetch, and the clients of its registry.
+// Sends forms with Node's fetch, and with clients from npm.
 
 import { createReadStream, readFileSync } from "node:fs";
 import { basename } from "node:path";

@@ -1,4 +1,4 @@
-"""Python's clients, and Django's own of its tests."""
+"""Sends forms with Python's HTTP clients, and with Django's test client."""
 
 import asyncio
 import sys
@@ -26,7 +26,7 @@ urllib3.request(
     "POST", f"{base}/urllib3-{kind}", fields={"img": (name, data, "image/png"), **fields("urllib3")}
 )
 
-# As urllib3 did before 2.0, and requests with it.
+# Like urllib3 before 2.0, and requests on it.
 field = RequestField("img", data, filename=name, header_formatter=format_header_param_rfc2231)
 field.make_multipart(content_type="image/png")
 body, header = urllib3.encode_multipart_formdata([*fields("urllib3-rfc2231").items(), field])

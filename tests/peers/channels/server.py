@@ -1,4 +1,4 @@
-"""Django Channels with a group a room, as its tutorial has it; the group lives in Redis.
+"""Serves rooms with Django Channels as in its tutorial: a room is a group in Redis.
 
 daphne runs `server:application`; CHANNELS_REDIS is the port of Redis.
 """
@@ -11,7 +11,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from django.conf import settings
 from django.urls import path
 
-# Each waiting socket holds a connection, and the client's own bound is a hundred.
+# Each waiting socket holds a connection; the default maximum is 100.
 REDIS = {"address": f"redis://127.0.0.1:{os.environ['CHANNELS_REDIS']}", "max_connections": 100_000}
 
 settings.configure(
@@ -28,7 +28,7 @@ django.setup()
 
 
 class Room(AsyncWebsocketConsumer):
-    """A socket: what it says, its group is told."""
+    """A socket: each of its messages is sent to its group."""
 
     async def connect(self):
         self.room = f"room-{self.scope['url_route']['kwargs']['room']}"

@@ -1,4 +1,4 @@
-// Socket.IO as its documentation has it: node server.js <port> [<port of Redis>]
+// Serves rooms with Socket.IO as in its documentation: node server.js <port> [<port of Redis>]
 // With Redis, several processes share their rooms.
 "use strict";
 
