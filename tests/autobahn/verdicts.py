@@ -1,4 +1,4 @@
-"""What `run` asks of the suite, and how its answer compares with verdicts.txt."""
+"""Writes the specification of a run of the suite, and compares its verdicts with verdicts.txt."""
 
 import json
 import pathlib
@@ -6,8 +6,8 @@ import re
 import sys
 
 VERDICTS = pathlib.Path(__file__).with_name("verdicts.txt")
-# All but the compression of large and many messages, which takes ten minutes.
-# The suite reads a pattern as the beginning of a name, so these are named one by one.
+# All cases except the compression of large and of many messages, which takes ten minutes.
+# The suite takes a pattern as the beginning of a name, so these cases are listed one by one.
 SHORT = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*"] + [
     f"{chapter}.{part}.{case}" for chapter, parts in ((12, 5), (13, 7)) for part in range(1, parts + 1) for case in (1, 2, 3)
 ]
@@ -30,13 +30,13 @@ def read(path):
 
 
 def is_expected(which, case):
-    """Whether a run is to test that case."""
+    """Whether a run must test this case."""
     patterns = SHORT if which == "short" else ALL
     return any(re.fullmatch(pattern.replace(".", r"\.").replace("*", r"[\d.]+"), case) for pattern in patterns)
 
 
 def compare(which, path):
-    """Prints what differs; the number of differences."""
+    """Prints the differences to verdicts.txt, and returns their number."""
     found = read(path)
     if which == "write":
         order = sorted(found, key=lambda case: [int(part) for part in case.split(".")])
@@ -47,7 +47,7 @@ def compare(which, path):
     ]
     differences += [f"{case}: not tested" for case in known.keys() - found.keys() if is_expected(which, case)]
     differences += [f"{case}: {verdict}" for case, verdict in found.items() if "FAILED" in verdict]
-    print("\n".join(differences or [f"{len(found)} cases as in verdicts.txt"]))
+    print("\n".join(differences or [f"{len(found)} cases have the verdicts of verdicts.txt"]))
     return len(differences)
 
 
@@ -57,4 +57,4 @@ match sys.argv[1:]:
     case ["compare", which, path]:
         sys.exit(compare(which, path) > 0)
     case _:
-        sys.exit("see run")
+        sys.exit("see tests/autobahn/run for the usage")

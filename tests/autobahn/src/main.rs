@@ -1,9 +1,9 @@
-//! Serves the sockets that `tests/autobahn/run` tests: each message is sent back.
+//! Serves WebSockets that echo each message, for `tests/autobahn/run`.
 
 use service::{lifecycle::Shutdown, serve};
 
 #[tokio::main]
-#[expect(clippy::print_stdout, reason = "who starts it reads the port there")]
+#[expect(clippy::print_stdout, reason = "the script that starts it reads the port from stdout")]
 async fn main() -> anyhow::Result<()> {
     let listener = serve::bind("127.0.0.1:0".parse()?).await?;
     println!("{}", listener.local_addr()?.port());

@@ -1,4 +1,4 @@
-//! Measures what a row of `message` costs PostgreSQL, by `UNNEST` and by `COPY`, and what each index adds, on a
+//! Measures the cost of a row of `message` in PostgreSQL, by `UNNEST` and by `COPY`, and the cost of each index, on a
 //! throw-away deployment of `deploy/up`.
 //!
 //!     rows <data folder>
@@ -9,11 +9,11 @@
 use std::{env, fmt::Write as _, path::Path};
 
 use anyhow::{Context as _, bail};
-use bench::deployment::{kept, used};
+use bench::deployment::{cpu_seconds, read_data_file};
 use protocol::{clock::Timestamp, event::ChatMessage, id::RoomId};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
-/// Maximum number of rows of a measurement, and of transactions.
+/// Maximum numbers of rows and of transactions of a measurement.
 const ROWS: usize = 50_000;
 const TRANSACTIONS: usize = 500;
 const ROOMS: usize = 500;
@@ -23,7 +23,7 @@ const BODY: &str = "A message of 108 bytes, more or less, as people write them a
 
 /// How rows are written.
 #[derive(Clone, Copy, Debug)]
-enum Way {
+enum InsertMethod {
     /// By one `INSERT … SELECT FROM UNNEST` with arrays.
     Unnest,
     /// By `COPY`, as text.
@@ -31,27 +31,30 @@ enum Way {
 }
 
 #[tokio::main(flavor = "current_thread")]
-#[expect(clippy::print_stdout, reason = "a program's own words")]
+#[expect(clippy::print_stdout, reason = "this is a command-line program")]
 async fn main() -> anyhow::Result<()> {
-    let words: Vec<String> = env::args().skip(1).collect();
-    let [data] = words.as_slice() else { bail!("rows <data folder>") };
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let [data] = arguments.as_slice() else { bail!("usage: rows <data folder>") };
     let mut session = open(Path::new(data)).await?;
     let backend: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut session).await?;
     for batch in [10, 100, 1_000, 5_000] {
-        for way in [Way::Unnest, Way::Copy] {
-            make(&mut session, "INCLUDING ALL").await?;
-            let cost = measured(&mut session, backend, way, batch).await?;
-            println!("{way:?}, {batch} a transaction: {cost}");
+        for method in [InsertMethod::Unnest, InsertMethod::Copy] {
+            create_tables(&mut session, "INCLUDING ALL").await?;
+            let cost = measure_inserts(&mut session, backend, method, batch).await?;
+            println!("{method:?}, {batch} rows per transaction: {cost}");
         }
     }
-    make(&mut session, "INCLUDING DEFAULTS").await?;
-    println!("no index: {}", measured(&mut session, backend, Way::Unnest, 1_000).await?);
+    create_tables(&mut session, "INCLUDING DEFAULTS").await?;
+    println!("no index: {}", measure_inserts(&mut session, backend, InsertMethod::Unnest, 1_000).await?);
     session.execute("ALTER TABLE measured.message ADD PRIMARY KEY (shard, room, id)").await?;
     session.execute("TRUNCATE measured.message").await?;
-    println!("its key alone: {}", measured(&mut session, backend, Way::Unnest, 1_000).await?);
-    let before = (used(backend)?, used("self")?);
+    println!(
+        "the primary key alone: {}",
+        measure_inserts(&mut session, backend, InsertMethod::Unnest, 1_000).await?
+    );
+    let before = (cpu_seconds(backend)?, cpu_seconds("self")?);
     session.execute(SEARCH).await?;
-    println!("its words, to be found by, besides: {}", Cost::since(before, backend, ROWS)?);
+    println!("the search index, in addition: {}", Cost::since(before, backend, ROWS)?);
     session.execute("DROP SCHEMA measured CASCADE").await?;
     Ok(())
 }
@@ -61,13 +64,14 @@ const SEARCH: &str = "INSERT INTO measured.message_search (shard, room, id, crea
     SELECT shard, room, id, created_at, to_tsvector('simple', left(body, 16384)) FROM measured.message";
 
 async fn open(data: &Path) -> anyhow::Result<PgConnection> {
-    let (password, port) = (kept(data, "secrets/postgres-admin")?, kept(data, "ports/postgres")?);
+    let (password, port) =
+        (read_data_file(data, "secrets/postgres-admin")?, read_data_file(data, "ports/postgres")?);
     let url = format!("postgres://postgres:{password}@127.0.0.1:{port}/roomcast");
     PgConnection::connect(&url).await.context("PostgreSQL")
 }
 
 /// Creates empty copies of `message` and `message_search`.
-async fn make(session: &mut PgConnection, including: &str) -> sqlx::Result<()> {
+async fn create_tables(session: &mut PgConnection, including: &str) -> sqlx::Result<()> {
     let tables = format!(
         "DROP SCHEMA IF EXISTS measured CASCADE;
          CREATE SCHEMA measured;
@@ -87,25 +91,33 @@ struct Cost {
 
 impl Cost {
     fn since((backend, here): (f64, f64), pid: i32, rows: usize) -> anyhow::Result<Self> {
-        let each = |seconds: f64| seconds * 1e6 / rows as f64;
-        Ok(Self { backend: each(used(pid)? - backend), here: each(used("self")? - here) })
+        let us_per_row = |seconds: f64| seconds * 1e6 / rows as f64;
+        Ok(Self {
+            backend: us_per_row(cpu_seconds(pid)? - backend),
+            here: us_per_row(cpu_seconds("self")? - here),
+        })
     }
 }
 
 impl std::fmt::Display for Cost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:.1} µs a row in PostgreSQL, {:.1} here", self.backend, self.here)
+        write!(f, "{:.1} µs per row in PostgreSQL, {:.1} in this program", self.backend, self.here)
     }
 }
 
-async fn measured(session: &mut PgConnection, backend: i32, way: Way, batch: usize) -> anyhow::Result<Cost> {
-    let before = (used(backend)?, used("self")?);
+async fn measure_inserts(
+    session: &mut PgConnection,
+    backend: i32,
+    method: InsertMethod,
+    batch: usize,
+) -> anyhow::Result<Cost> {
+    let before = (cpu_seconds(backend)?, cpu_seconds("self")?);
     let rows = ROWS.min(batch * TRANSACTIONS);
     for first in (0..rows).step_by(batch) {
         let mut transaction = session.begin().await?;
-        match way {
-            Way::Unnest => unnest(&mut transaction, first, batch).await?,
-            Way::Copy => copy(&mut transaction, first, batch).await?,
+        match method {
+            InsertMethod::Unnest => unnest(&mut transaction, first, batch).await?,
+            InsertMethod::Copy => copy(&mut transaction, first, batch).await?,
         }
         transaction.commit().await?;
     }
@@ -117,7 +129,7 @@ async fn unnest(session: &mut PgConnection, first: usize, batch: usize) -> anyho
     let message = |id: usize| ChatMessage {
         message: BODY.to_owned(),
         room: RoomId((id % ROOMS) as u64),
-        user: AUTHOR.parse().expect("a user's id"),
+        user: AUTHOR.parse().expect("a valid user id"),
         created_at: Timestamp::now(),
         client_id: None,
         detail: None,

@@ -1,4 +1,4 @@
-//! Measures what fanout does for each message and for each frame.
+//! Prepares the paths of fanout: a live message to sockets, and a frame of a client.
 
 use std::hint::black_box;
 
@@ -13,31 +13,31 @@ use protocol::{
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use crate::{BEFORE, Operation, subjects::SHARDS};
+use crate::{Operation, WARM_UP_RUNS, subjects::SHARDS};
 
 const ROOM: RoomId = RoomId(42);
 
-pub(crate) fn native(runtime: &Runtime, sockets: usize) -> Operation {
+pub(crate) fn native_room(runtime: &Runtime, sockets: usize) -> Operation {
     let data =
         r#"{"message":"hello, everyone","room":42,"user":"7","created_at":"2026-11-21T08:51:26.593514Z"}"#;
-    heard(runtime, &vec![Surface::Native; sockets], data)
+    deliver(runtime, &vec![Surface::Native; sockets], data)
 }
 
-pub(crate) fn of_a_match(runtime: &Runtime) -> Operation {
+pub(crate) fn match_room(runtime: &Runtime) -> Operation {
     let data = r#"{"message":"hello","room":42,"user":"7","created_at":"2026-11-21T08:51:26.593514Z","detail":{"match":{"user":{"id":7,"username":"Ann"},"room":{"pk":42,"users":[7,8]}}}}"#;
-    heard(runtime, &[Surface::Match; 2], data)
+    deliver(runtime, &[Surface::Match; 2], data)
 }
 
 /// A live message that is delivered to a room with these sockets.
-fn heard(runtime: &Runtime, surfaces: &[Surface], data: &'static str) -> Operation {
+fn deliver(runtime: &Runtime, surfaces: &[Surface], data: &'static str) -> Operation {
     let mut room = runtime.block_on(BenchRoom::open(ROOM, SHARDS, surfaces));
     room.receive(message(1, data));
     for received in room.received() {
         let text = String::from_utf8_lossy(&received).into_owned();
         assert!(text.starts_with("answer") && text.contains("hello"), "a socket got {text:?}");
     }
-    let mut messages = (2..BEFORE + 3).map(|seq| message(seq, data)).collect::<Vec<_>>().into_iter();
-    Box::new(move || room.receive(black_box(messages.next().expect("one for each time"))))
+    let mut messages = (2..WARM_UP_RUNS + 3).map(|seq| message(seq, data)).collect::<Vec<_>>().into_iter();
+    Box::new(move || room.receive(black_box(messages.next().expect("there is a message for each run"))))
 }
 
 /// A message with the headers of the broker's republish.
@@ -65,12 +65,12 @@ pub(crate) fn frame(runtime: &Runtime) -> Operation {
     let action = json!({
         "action": "create_message", "room_pk": 42, "msg_text": "hello, everyone", "request_id": 17,
     });
-    let frame = masked(action.to_string().as_bytes());
-    Box::new(move || assert!(reader.receive(black_box(&frame)), "an action begins"))
+    let frame = masked_text_frame(action.to_string().as_bytes());
+    Box::new(move || assert!(reader.receive(black_box(&frame)), "the frame begins an action"))
 }
 
 /// A masked text frame, as clients send it.
-fn masked(text: &[u8]) -> Vec<u8> {
+fn masked_text_frame(text: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [1, 2, 3, 4];
     let length = u8::try_from(text.len()).ok().filter(|length| *length < 126).expect("a short text");
     let mut frame = vec![0x81, 0x80 | length];

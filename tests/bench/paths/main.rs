@@ -4,7 +4,7 @@
 //!     paths write        writes the figures to `figures.txt`
 //!     paths once <path>  executes a path; run by the first two, under callgrind
 //!
-//! What must hold: a path does the same work each time. Each is executed some times before it is counted, so that
+//! What must hold: a path does the same work each time. Each path is run several times before it is counted, so that
 //! one-time initialisation is not counted.
 
 mod api;
@@ -27,8 +27,8 @@ use bench::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-/// How often a path is executed before it is counted.
-const BEFORE: u64 = 40;
+/// Number of times that a path is executed before it is counted.
+const WARM_UP_RUNS: u64 = 40;
 
 /// A prepared operation: one execution of a path.
 type Operation = Box<dyn FnMut()>;
@@ -36,9 +36,9 @@ type Operation = Box<dyn FnMut()>;
 type Prepare = fn(&Runtime) -> Operation;
 
 const PATHS: [(&str, Prepare); 9] = [
-    (ONE, |runtime| fanout::native(runtime, 1)),
-    (MANY, |runtime| fanout::native(runtime, 100)),
-    ("fanout: a live message to the 2 sockets of a match", fanout::of_a_match),
+    (ONE_SOCKET, |runtime| fanout::native_room(runtime, 1)),
+    (MANY_SOCKETS, |runtime| fanout::native_room(runtime, 100)),
+    ("fanout: a live message to the 2 sockets of a match", fanout::match_room),
     ("fanout: a client's frame to the action it begins", fanout::frame),
     ("api: the body of a message to what is appended", api::message),
     ("api: a token to whom it names", tokens::token),
@@ -46,43 +46,43 @@ const PATHS: [(&str, Prepare); 9] = [
     ("protocol: a subject of a room, read and written", subjects::room),
     ("protocol: a subject of a person, read and written", subjects::person),
 ];
-const ONE: &str = "fanout: a live message to 1 socket";
-const MANY: &str = "fanout: a live message to 100 sockets";
+const ONE_SOCKET: &str = "fanout: a live message to 1 socket";
+const MANY_SOCKETS: &str = "fanout: a live message to 100 sockets";
 
 /// Advice for when the figures have changed.
-const RENEW: &str =
-    "Where that is as it should be: tests/bench/run write, and commit tests/bench/figures.txt.";
+const UPDATE_HINT: &str =
+    "If the change is intended, run tests/bench/run write, and commit tests/bench/figures.txt.";
 
 fn main() -> ExitCode {
-    let words: Vec<String> = env::args().skip(1).filter(|word| word != "--bench").collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let done = match words.as_slice() {
+    let arguments: Vec<String> = env::args().skip(1).filter(|word| word != "--bench").collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match arguments.as_slice() {
         [] => compare(),
         ["write"] => write(),
-        ["once", path] => once(path),
-        _ => Err(anyhow::anyhow!("it takes nothing, or `write`")),
+        ["once", path] => run_once(path),
+        _ => Err(anyhow::anyhow!("usage: paths [write]")),
     };
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("{error:#}"));
+            print_stderr(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
-#[expect(clippy::print_stderr, reason = "a program's own words")]
-fn say(text: &str) {
+#[expect(clippy::print_stderr, reason = "this is a command-line program")]
+fn print_stderr(text: &str) {
     eprintln!("{}", text.trim_end());
 }
 
-fn once(path: &str) -> anyhow::Result<()> {
+fn run_once(path: &str) -> anyhow::Result<()> {
     let (_, prepare) = PATHS.iter().find(|(name, _)| *name == path).context("no such path")?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    // With a metrics recorder, as in a service: updating metrics is part of the cost.
+    // Installs a metrics recorder, as in a service: updating metrics is part of the cost.
     runtime.block_on(async { telemetry::install_metrics() });
     let mut operation = prepare(&runtime);
-    for _ in 0..BEFORE {
+    for _ in 0..WARM_UP_RUNS {
         operation();
     }
     measured(&mut *operation);
@@ -105,43 +105,47 @@ fn count() -> anyhow::Result<Figures> {
         paths.push((name.to_owned(), cost));
     }
     let figures = Figures { tools: figures::tools()?, paths };
-    say(&figures.write());
+    print_stderr(&figures.write());
     Ok(figures)
 }
 
 /// Checks that a delivery allocates nothing: a message to 100 sockets has as many allocations as to one.
 fn deliveries_allocate_nothing(figures: &Figures) -> anyhow::Result<()> {
-    let of = |path| figures.paths.iter().find(|(name, _)| name == path).map(|(_, cost)| cost.allocations);
+    let allocations_of =
+        |path| figures.paths.iter().find(|(name, _)| name == path).map(|(_, cost)| cost.allocations);
     ensure!(
-        of(ONE) == of(MANY),
+        allocations_of(ONE_SOCKET) == allocations_of(MANY_SOCKETS),
         "a delivery allocates: {:?} for one socket, {:?} for 100",
-        of(ONE),
-        of(MANY)
+        allocations_of(ONE_SOCKET),
+        allocations_of(MANY_SOCKETS)
     );
     Ok(())
 }
 
-fn file() -> &'static Path {
+fn figures_file() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/figures.txt"))
 }
 
 fn write() -> anyhow::Result<()> {
     let figures = count()?;
     deliveries_allocate_nothing(&figures)?;
-    Ok(fs::write(file(), figures.write())?)
+    Ok(fs::write(figures_file(), figures.write())?)
 }
 
 fn compare() -> anyhow::Result<()> {
-    let before = Figures::read(&fs::read_to_string(file())?)?;
+    let before = Figures::read(&fs::read_to_string(figures_file())?)?;
     let now = count()?;
     deliveries_allocate_nothing(&now)?;
     if now.tools != before.tools {
-        say(&format!("Not compared: the figures are those of {}. {RENEW}", before.tools));
+        print_stderr(&format!(
+            "Not compared: the committed figures were measured with {}. {UPDATE_HINT}",
+            before.tools
+        ));
         return Ok(());
     }
     let worse = now.worse_than(&before);
     if !worse.is_empty() {
-        bail!("{}\n{RENEW}", worse.join("\n"));
+        bail!("{}\n{UPDATE_HINT}", worse.join("\n"));
     }
     Ok(())
 }

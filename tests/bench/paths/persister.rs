@@ -1,4 +1,4 @@
-//! Measures what the persister does with a batch that it has read.
+//! Prepares the path of the persister: a batch of messages that it has read.
 
 use std::hint::black_box;
 

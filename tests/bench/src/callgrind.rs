@@ -70,7 +70,7 @@ fn read(profile: &str, function: &str) -> Cost {
     cost
 }
 
-/// Whether a line has a cost: a line number of the source, or a difference to the last one, and instructions.
+/// Whether a line has a cost: a line number of the source (or its difference to the last one) and instructions.
 fn is_cost(line: &str) -> bool {
     line.starts_with(|first: char| first.is_ascii_digit() || matches!(first, '+' | '-' | '*'))
 }

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 ///
 /// # Errors
 /// When the file can't be read.
-pub fn kept(data: &Path, file: &str) -> anyhow::Result<String> {
+pub fn read_data_file(data: &Path, file: &str) -> anyhow::Result<String> {
     let file = data.join(file);
     let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
     Ok(text.trim().to_owned())
@@ -18,7 +18,7 @@ pub fn kept(data: &Path, file: &str) -> anyhow::Result<String> {
 ///
 /// # Errors
 /// When the process does not run.
-pub fn used(process: impl Display) -> anyhow::Result<f64> {
+pub fn cpu_seconds(process: impl Display) -> anyhow::Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{process}/schedstat"))?;
-    Ok(stat.split(' ').next().context("a figure")?.parse::<f64>()? / 1e9)
+    Ok(stat.split(' ').next().context("schedstat is empty")?.parse::<f64>()? / 1e9)
 }

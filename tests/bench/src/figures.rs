@@ -55,24 +55,26 @@ impl Figures {
     #[must_use]
     pub fn worse_than(&self, before: &Self) -> Vec<String> {
         let mut worse = Vec::new();
-        for (name, now) in &self.paths {
-            let Some((_, then)) = before.paths.iter().find(|(known, _)| known == name) else {
-                worse.push(format!("{name}: has no figure"));
+        for (name, new) in &self.paths {
+            let Some((_, old)) = before.paths.iter().find(|(old_name, _)| old_name == name) else {
+                worse.push(format!("{name}: has no committed figure"));
                 continue;
             };
-            if now.instructions * 100 > then.instructions * (100 + MARGIN) {
-                let more = now.instructions * 100 / then.instructions.max(1) - 100;
+            if new.instructions * 100 > old.instructions * (100 + MARGIN) {
+                let percent = new.instructions * 100 / old.instructions.max(1) - 100;
                 worse.push(format!(
-                    "{name}: {} instructions, {more} % more than {}",
-                    now.instructions, then.instructions
+                    "{name}: {} instructions, {percent} % more than {}",
+                    new.instructions, old.instructions
                 ));
             }
-            if now.allocations > then.allocations {
-                worse.push(format!("{name}: {} allocations, {} before", now.allocations, then.allocations));
+            if new.allocations > old.allocations {
+                worse.push(format!("{name}: {} allocations, {} before", new.allocations, old.allocations));
             }
         }
-        let gone = before.paths.iter().filter(|(known, _)| self.paths.iter().all(|(name, _)| name != known));
-        worse.extend(gone.map(|(name, _)| format!("{name}: has a figure, and is no path")));
+        let gone =
+            before.paths.iter().filter(|(old_name, _)| self.paths.iter().all(|(name, _)| name != old_name));
+        worse
+            .extend(gone.map(|(name, _)| format!("{name}: has a committed figure, but no such path exists")));
         worse
     }
 }
@@ -82,12 +84,12 @@ impl Figures {
 /// # Errors
 /// When a tool can't be run.
 pub fn tools() -> anyhow::Result<String> {
-    let say = |program: &str, argument: &str| {
-        let said = Command::new(program).arg(argument).output().with_context(|| program.to_owned())?;
-        Ok::<_, anyhow::Error>(String::from_utf8_lossy(&said.stdout).trim().to_owned())
+    let output_of = |program: &str, argument: &str| {
+        let output = Command::new(program).arg(argument).output().with_context(|| program.to_owned())?;
+        Ok::<_, anyhow::Error>(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
-    let (rustc, libc) = (say("rustc", "--version")?, say("getconf", "GNU_LIBC_VERSION")?);
-    Ok(format!("{rustc}, {libc}, {}, {}", say("valgrind", "--version")?, std::env::consts::ARCH))
+    let (rustc, libc) = (output_of("rustc", "--version")?, output_of("getconf", "GNU_LIBC_VERSION")?);
+    Ok(format!("{rustc}, {libc}, {}, {}", output_of("valgrind", "--version")?, std::env::consts::ARCH))
 }
 
 #[cfg(test)]
@@ -104,7 +106,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let figures = figures(&[("a: way of it", 1_000, 5), ("b", 20, 0)]);
-        assert_eq!(Figures::read(&figures.write()).expect("our own form"), figures);
+        assert_eq!(Figures::read(&figures.write()).expect("figures that were written can be read"), figures);
         assert!(Figures::read("rustc 1\nmany 5 a\n").is_err());
     }
 
@@ -116,8 +118,8 @@ mod tests {
         let expected = [
             "a: 1101 instructions, 10 % more than 1000",
             "a: 6 allocations, 5 before",
-            "c: has no figure",
-            "b: has a figure, and is no path",
+            "c: has no committed figure",
+            "b: has a committed figure, but no such path exists",
         ];
         assert_eq!(worse, expected);
     }

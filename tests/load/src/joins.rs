@@ -1,4 +1,4 @@
-//! Runs the scenario `joins`: sockets join and leave their rooms and receive pushes of joins and leaves; half of them are outside.
+//! Runs the scenario `joins`: sockets join and leave their rooms, half of them are outside, and each gets the pushes.
 //!
 //! What must hold: at the end, each joined socket and each room's list has exactly the sockets that are in the room.
 
