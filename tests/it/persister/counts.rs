@@ -1,10 +1,10 @@
-//! Tests the counts that tables keep themselves, also of rows from before they were counted.
+//! Tests the counts that triggers of the schema keep, and those of rows that are older than the triggers.
 
 use service::schema::VERSION;
 use sqlx::PgPool;
 use tests::postgres::Database;
 
-/// Topics 1 to 5 of which 2 is closed, a direct room in which both have written and which was stopped, and members.
+/// Topics 1 to 5, of which 2 is closed; a direct room in which both users have written; members of a room and a team.
 const ROWS: &str = "
 INSERT INTO watermark (shard, seq) VALUES (-1, 0), (0, 0);
 INSERT INTO room (shard, id, kind, name, private, creator, active, created_at, detail)
@@ -54,7 +54,7 @@ async fn older_rows_are_counted_once_by_the_migration() {
     assert_eq!(count(&pool, "SELECT count(*) FROM room_writer").await, 3);
 }
 
-/// A topic as a persister writes it that does not know its category.
+/// A topic as written by an older persister, which does not write its category.
 const TOPIC_WITHOUT_DETAIL: &str = "
 INSERT INTO room (shard, id, kind, name, private, creator, active, created_at)
 VALUES (-1, 50, 'topic', 'topic', false, 'ann', true, now())";
@@ -102,15 +102,15 @@ async fn closing_of_a_room_that_is_no_topic_waits_for_no_topic_lock() {
     database.migrate_to(VERSION).await;
     let pool = database.pool().await;
     run(&pool, ROWS).await;
-    let mut closing = pool.begin().await.expect("a transaction");
+    let mut closing = pool.begin().await.expect("the transaction begins");
     sqlx::raw_sql("INSERT INTO room_state (shard, room, closed_at, changed) VALUES (0, 6, now(), 10)")
         .execute(&mut *closing)
         .await
-        .expect("closed");
-    let held = "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'";
-    let held: i64 = sqlx::query_scalar(held).fetch_one(&mut *closing).await.expect("a count");
-    assert_eq!(held, 0, "a direct room is in no count of topics");
-    closing.commit().await.expect("committed");
+        .expect("the room is closed");
+    let locks = "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'";
+    let locks: i64 = sqlx::query_scalar(locks).fetch_one(&mut *closing).await.expect("the query succeeds");
+    assert_eq!(locks, 0, "the closing of a direct room must take no lock of a count of topics");
+    closing.commit().await.expect("the transaction is committed");
     assert_eq!(count(&pool, "SELECT count(*) FROM closed_early").await, 0);
 }
 
@@ -122,7 +122,7 @@ async fn topic_that_is_closed_is_not_counted_whichever_is_written_first() {
     run(&pool, ROWS).await;
     assert_eq!(topics(&pool).await, 4);
     run(&pool, "UPDATE room_state SET closed_at = now() WHERE room = 2").await;
-    assert_eq!(topics(&pool).await, 4, "it is closed once");
+    assert_eq!(topics(&pool).await, 4, "a second closing must not be counted");
     run(&pool, "INSERT INTO room_state (shard, room, closed_at, changed) VALUES (0, 1000, now(), 2)").await;
     run(
         &pool,
@@ -131,7 +131,11 @@ async fn topic_that_is_closed_is_not_counted_whichever_is_written_first() {
          FROM generate_series(1000, 1001) AS n",
     )
     .await;
-    assert_eq!(topics(&pool).await, 5, "one was closed before it was written");
+    assert_eq!(
+        topics(&pool).await,
+        5,
+        "only the topic that was not closed before it was written must be counted"
+    );
     run(&pool, "INSERT INTO room_state (shard, room, changed) VALUES (0, 1001, 3)").await;
     run(&pool, "UPDATE room_state SET closed_at = now() WHERE room = 1001").await;
     assert_eq!(topics(&pool).await, 4);
@@ -142,27 +146,27 @@ async fn topics_closed_by_transactions_that_do_not_see_their_creation_are_not_co
     let database = Database::shared();
     database.migrate_to(VERSION).await;
     let pool = database.pool().await;
-    let (mut made, closed) = (pool.begin().await.expect("a transaction"), pool.clone());
-    let looking = database.pool().await;
+    let (mut creation, closed) = (pool.begin().await.expect("the transaction begins"), pool.clone());
+    let observer = database.pool().await;
     sqlx::raw_sql(
         "INSERT INTO room (shard, id, kind, name, private, creator, active, created_at, detail)
          VALUES (-1, 7, 'topic', 'topic', false, 'ann', true, now(), '{\"topic\": {\"category\": \"films\"}}')",
     )
-    .execute(&mut *made)
+    .execute(&mut *creation)
     .await
-    .expect("made");
+    .expect("the topic is inserted");
     let closing = tokio::spawn(async move {
         run(&closed, "INSERT INTO room_state (shard, room, closed_at, changed) VALUES (0, 7, now(), 1)")
             .await;
     });
-    tests::eventually("the closing waits", || async {
+    tests::eventually("the closing waits for a lock", || async {
         let waits = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
                      WHERE d.datname = current_database() AND l.locktype = 'advisory' AND NOT l.granted";
-        (count(&looking, waits).await > 0).then_some(())
+        (count(&observer, waits).await > 0).then_some(())
     })
     .await;
-    made.commit().await.expect("committed");
-    closing.await.expect("closed");
+    creation.commit().await.expect("the transaction is committed");
+    closing.await.expect("the room is closed");
     assert_eq!(topics(&pool).await, 0);
 }
 
@@ -172,26 +176,38 @@ async fn writers_since_a_stop_are_kept_behind_the_watermark() {
     database.migrate_to(VERSION).await;
     let pool = database.pool().await;
     run(&pool, ROWS).await;
-    let written = async |user: &'static str| -> Option<i64> {
+    let writer_id = async |user: &'static str| -> Option<i64> {
         sqlx::query_scalar("SELECT id FROM room_writer WHERE room = 6 AND user_id = $1")
             .bind(user)
             .fetch_optional(&pool)
             .await
-            .expect("a row")
+            .expect("the query succeeds")
     };
     run(&pool, "INSERT INTO search_due (shard, after_seq, rooms, ids) VALUES (0, 6, '{6,6,6}', '{7,8,9}')")
         .await;
     run(&pool, "UPDATE search_due SET rooms = rooms[2:], ids = ids[2:]").await;
-    assert_eq!((written("ann").await, written("bob").await), (Some(7), None), "one was taken");
+    assert_eq!(
+        (writer_id("ann").await, writer_id("bob").await),
+        (Some(7), None),
+        "only the first message must be counted"
+    );
     run(&pool, "DELETE FROM search_due").await;
-    assert_eq!((written("ann").await, written("bob").await), (Some(7), Some(8)), "the first is enough");
+    assert_eq!(
+        (writer_id("ann").await, writer_id("bob").await),
+        (Some(7), Some(8)),
+        "the first message of each user must be kept"
+    );
     run(&pool, "INSERT INTO room_state (shard, room, changed, stopped) VALUES (0, 6, 10, 10)").await;
     run(&pool, "INSERT INTO message (shard, room, id, author, body, created_at) VALUES (0, 6, 11, 'ann', 'd', now())")
         .await;
     run(&pool, "INSERT INTO search_due (shard, after_seq, rooms, ids) VALUES (0, 10, '{6,6}', '{11,8}')")
         .await;
     run(&pool, "DELETE FROM search_due").await;
-    assert_eq!((written("ann").await, written("bob").await), (Some(11), Some(8)), "after the stop");
+    assert_eq!(
+        (writer_id("ann").await, writer_id("bob").await),
+        (Some(11), Some(8)),
+        "only a message after the stop must be counted again"
+    );
 }
 
 #[tokio::test]
@@ -211,6 +227,10 @@ async fn writers_of_rooms_that_are_not_direct_are_not_kept() {
     let rooms: Vec<(i64, i64)> = sqlx::query_as("SELECT room, id FROM room_writer ORDER BY room")
         .fetch_all(&pool)
         .await
-        .expect("rows");
-    assert_eq!(rooms, [(6, 9), (70, 21)], "room 70 is not written yet, and may be direct");
+        .expect("the query succeeds");
+    assert_eq!(
+        rooms,
+        [(6, 9), (70, 21)],
+        "writers must be kept for direct room 6, and for room 70, whose kind is not known yet"
+    );
 }

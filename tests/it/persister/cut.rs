@@ -1,4 +1,4 @@
-//! Cuts the connection to Postgres in the worst moment: COMMIT is on its way, its answer is not.
+//! Cuts the connection to Postgres at the worst moment: after a COMMIT is sent, and before its answer arrives.
 
 use std::sync::{
     Arc,
@@ -10,24 +10,24 @@ use tokio::{
     net::{TcpListener, TcpStream, tcp},
 };
 
-/// A proxy that loses the answer to some COMMITs.
-pub(super) struct Cut {
+/// A proxy that drops the answers to some COMMITs.
+pub(super) struct CommitCutter {
     port: u16,
     cuts: Arc<AtomicU32>,
 }
 
-impl Cut {
+impl CommitCutter {
     /// Starts a proxy that drops the answer to every `every`th COMMIT and closes its connection.
     pub(super) async fn start(server: String, every: u32) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
-        let port = listener.local_addr().expect("an address").port();
+        let port = listener.local_addr().expect("a valid address").port();
         let cuts = Arc::new(AtomicU32::new(0));
         let (commits, counted) = (Arc::new(AtomicU32::new(0)), cuts.clone());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (server, commits, cuts) = (server.clone(), commits.clone(), counted.clone());
                 tokio::spawn(async move {
-                    // A connection that ends is what this is for.
+                    // Errors are expected, since the proxy cuts connections.
                     let _ = carry(client, &server, || {
                         let cut = commits.fetch_add(1, Ordering::Relaxed) % every == every - 1;
                         cuts.fetch_add(u32::from(cut), Ordering::Relaxed);
@@ -60,7 +60,7 @@ async fn carry(client: TcpStream, server: &str, mut is_cut: impl FnMut() -> bool
         let read = from_client.read(&mut buffer).await?;
         let piece = &buffer[..read];
         if piece.windows(6).any(|word| word == b"COMMIT") && is_cut() {
-            // No answer comes back any more; the server gets the COMMIT, and then the end.
+            // The client gets no answer any more; the server gets the COMMIT, and then the end of the connection.
             back.abort();
             to_server.write_all(piece).await?;
             return to_server.shutdown().await;

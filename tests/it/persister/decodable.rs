@@ -1,5 +1,5 @@
-//! Tests that whatever the codec decodes can be applied to Postgres: the golden events, changed at random wherever
-//! they still decode.
+//! Tests that every event that can be decoded can be applied to Postgres: golden events with random changes after which
+//! they can still be decoded.
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ use super::start;
 
 const GOLDEN: &str = include_str!("../../../shared/protocol/src/event/golden.txt");
 
-/// An event as it is appended.
+/// An event to append.
 #[derive(Clone, Debug)]
 struct Sample {
     name: EventName,
@@ -51,7 +51,7 @@ fn text() -> impl Strategy<Value = String> {
         ])
         .prop_map(str::to_owned),
         (1_usize..20_000).prop_map(|length| "\u{10ffff}".repeat(length)),
-        // Long texts that don't compress: the kind that is too large for an index.
+        // Long texts that do not compress are too large for an index.
         prop::collection::vec(any::<char>(), 2_000..4_000)
             .prop_map(|letters| letters.into_iter().filter(|letter| *letter != '\0').collect()),
         prop::sample::select(vec![
@@ -75,7 +75,7 @@ fn number() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// Which value of an event to replace; the text, number and flag that replace it, by the old value's type.
+/// The value of an event to replace, and the text, number and flag of which one replaces it, depending on its type.
 type Change = (Index, String, Value, bool);
 
 fn sample() -> impl Strategy<Value = Sample> {
@@ -84,7 +84,7 @@ fn sample() -> impl Strategy<Value = Sample> {
         let lines: Vec<&str> = GOLDEN.lines().chain(MORE).collect();
         let (name, payload) = line.get(&lines).split_once(' ').expect("a name and a payload");
         let name = EventName::parse(name).expect("a known event");
-        let mut payload = serde_json::from_str(payload).expect("JSON");
+        let mut payload = serde_json::from_str(payload).expect("valid JSON");
         for change in changes {
             let changed = changed(&payload, change);
             if Event::decode(name, changed.to_string().as_bytes()).is_ok() {
@@ -95,7 +95,7 @@ fn sample() -> impl Strategy<Value = Sample> {
     })
 }
 
-/// Every field of a person, and a room's detail of each kind: the golden events have only some of them.
+/// Events with every field of a profile, and with the detail of a room of each kind: the golden events have only some.
 const MORE: [&str; 3] = [
     r#"profile {"user":"7","issued_at":1,"username":"a","email":"b","gender":"c","language":"d","account":"e","main_photo":"f","business":true}"#,
     r#"room-made {"name":"a","description":"b","private":true,"users":["7","8"],"participants":["7"],"team":3,"user":"7","kind":"topic","active":true,"created_at":"2026-11-21T08:51:26.593514Z","activity":"2026-11-21T08:51:26.593514Z","unread":1,"detail":{"topic":{"category":"films","img":"a"}}}"#,
@@ -103,16 +103,16 @@ const MORE: [&str; 3] = [
 ];
 
 /// Collects the JSON pointers of all values of a payload, nested ones included.
-fn places(value: &Value, at: &str, into: &mut Vec<String>) {
-    let mut inside = |key: &str, value: &Value| {
-        let place = format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
-        places(value, &place, into);
-        into.push(place);
+fn pointers(value: &Value, parent: &str, into: &mut Vec<String>) {
+    let mut add_entry = |key: &str, value: &Value| {
+        let pointer = format!("{parent}/{}", key.replace('~', "~0").replace('/', "~1"));
+        pointers(value, &pointer, into);
+        into.push(pointer);
     };
     match value {
-        Value::Object(fields) => fields.iter().for_each(|(key, value)| inside(key, value)),
+        Value::Object(fields) => fields.iter().for_each(|(key, value)| add_entry(key, value)),
         Value::Array(values) => {
-            values.iter().enumerate().for_each(|(index, value)| inside(&index.to_string(), value));
+            values.iter().enumerate().for_each(|(index, value)| add_entry(&index.to_string(), value));
         }
         _ => {}
     }
@@ -121,9 +121,9 @@ fn places(value: &Value, at: &str, into: &mut Vec<String>) {
 fn changed(payload: &Value, (which, text, number, flag): Change) -> Value {
     let mut changed = payload.clone();
     let mut all = Vec::new();
-    places(payload, "", &mut all);
-    let place: &String = which.get(&all);
-    let value = changed.pointer_mut(place).expect("a value of this payload");
+    pointers(payload, "", &mut all);
+    let pointer: &String = which.get(&all);
+    let value = changed.pointer_mut(pointer).expect("the pointer is one of this payload");
     *value = match &*value {
         Value::String(_) => Value::from(text),
         Value::Number(_) => number,
@@ -138,7 +138,7 @@ fn changed(payload: &Value, (which, text, number, flag): Change) -> Value {
 }
 
 impl Sample {
-    /// The channel on which api appends such an event.
+    /// The channel to which api appends such an event.
     fn channel(&self) -> Channel {
         let number = |key: &str| self.payload[key].as_u64().unwrap_or(0);
         match self.name.as_str() {
@@ -148,49 +148,52 @@ impl Sample {
                 Channel::Room(RoomId(number("room")))
             }
             _ => {
-                let user: UserId = serde_json::from_value(self.payload["user"].clone()).expect("it decodes");
+                let user: UserId =
+                    serde_json::from_value(self.payload["user"].clone()).expect("the event has a valid user");
                 Channel::User(user)
             }
         }
     }
 
-    /// Whether the event may be rejected: for U+0000, for an id that no room, team or message can have, or for an
+    /// Whether the event may be rejected: because of U+0000, of an id out of range, or of an
     /// indexed text of a room that is longer than api accepts.
     fn may_be_refused(&self) -> bool {
-        fn odd(value: &Value) -> bool {
+        fn has_invalid_value(value: &Value) -> bool {
             match value {
                 Value::String(text) => text.contains('\0'),
                 Value::Number(id) => id.as_u64().is_some_and(|id| !(1..=MAX_ID).contains(&id)),
-                Value::Array(values) => values.iter().any(odd),
-                Value::Object(fields) => {
-                    fields.iter().any(|(name, value)| name.contains('\0') || !value.is_number() && odd(value))
-                }
+                Value::Array(values) => values.iter().any(has_invalid_value),
+                Value::Object(fields) => fields.iter().any(|(name, value)| {
+                    name.contains('\0') || !value.is_number() && has_invalid_value(value)
+                }),
                 _ => false,
             }
         }
-        fn long(value: &Value) -> bool {
+        fn has_long_text(value: &Value) -> bool {
             match value {
                 Value::String(text) => text.len() > 1_000,
-                Value::Object(fields) => fields.values().any(long),
+                Value::Object(fields) => fields.values().any(has_long_text),
                 _ => false,
             }
         }
-        let fields = self.payload.as_object().expect("an object");
-        fields.iter().any(|(name, value)| !matches!(name.as_str(), "issued_at" | "unread") && odd(value))
-            || self.payload.get("kind").is_some() && self.payload.get("detail").is_some_and(long)
+        let fields = self.payload.as_object().expect("the event is an object");
+        fields
+            .iter()
+            .any(|(name, value)| !matches!(name.as_str(), "issued_at" | "unread") && has_invalid_value(value))
+            || self.payload.get("kind").is_some() && self.payload.get("detail").is_some_and(has_long_text)
     }
 }
 
-struct Log {
+struct Harness {
     api: Context,
     pool: PgPool,
     _cluster: Cluster,
 }
 
-impl Log {
+impl Harness {
     /// Appends the events; fails if one is rejected that must not be.
     async fn apply(&self, samples: Vec<Sample>) -> Result<(), TestCaseError> {
-        let shards = ShardCount::new(1).expect("a count");
+        let shards = ShardCount::new(1).expect("a valid number of shards");
         let mut acks = Vec::new();
         for sample in samples {
             let subject = sample.channel().log_subject(shards, sample.name, None);
@@ -198,28 +201,32 @@ impl Log {
             headers.insert(header::INCARNATION, sample.incarnation.to_string());
             headers.insert(header::COUNTER, sample.counter.to_string());
             let shard = subject.split('.').nth(1).and_then(|token| token.parse().ok());
-            let shard: Shard = shard.expect("our own subject");
+            let shard: Shard = shard.expect("a valid subject");
             let payload = sample.payload.to_string().into();
-            let ack = self.api.publish_with_headers(subject, headers, payload).await.expect("sent");
+            let ack = self
+                .api
+                .publish_with_headers(subject, headers, payload)
+                .await
+                .expect("the message is published");
             acks.push((shard, sample, ack));
         }
         let mut appended = HashMap::new();
         for (shard, sample, ack) in acks {
-            let seq = ack.await.expect("stored").sequence;
-            appended.insert((shard.number(), i64::try_from(seq).expect("a sequence")), sample);
+            let seq = ack.await.expect("the event is stored").sequence;
+            appended.insert((shard.number(), i64::try_from(seq).expect("a valid sequence")), sample);
         }
         for (shard, seq) in appended.keys() {
-            eventually("it is applied", || async {
+            eventually("the event is applied", || async {
                 let sql = "SELECT seq FROM watermark WHERE shard = $1";
-                let at: i64 = sqlx::query_scalar(sql).bind(shard).fetch_one(&self.pool).await.ok()?;
-                (at >= *seq).then_some(())
+                let watermark: i64 = sqlx::query_scalar(sql).bind(shard).fetch_one(&self.pool).await.ok()?;
+                (watermark >= *seq).then_some(())
             })
             .await;
         }
-        // Events that are applied but for unknown fields, or wait for a refused one, are kept there too.
+        // The table also has events that were applied without unknown fields, or that wait for a rejected event.
         let sql = "SELECT shard, seq, reason FROM rejected_event WHERE coalesce(cause, '') NOT IN ('unknown-fields', 'waits')";
         let rejected: Vec<(i16, i64, String)> =
-            sqlx::query_as(sql).fetch_all(&self.pool).await.expect("rows");
+            sqlx::query_as(sql).fetch_all(&self.pool).await.expect("the query succeeds");
         for (shard, seq, reason) in rejected {
             if let Some(sample) = appended.get(&(shard, seq)) {
                 prop_assert!(sample.may_be_refused(), "{sample:?}: {reason}");
@@ -231,11 +238,11 @@ impl Log {
 
 #[test]
 fn decodable_events_can_be_applied() {
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let runtime = tokio::runtime::Runtime::new().expect("the runtime starts");
     let log = runtime.block_on(async {
         let cluster = start().await;
         let (api, pool) = (cluster.jetstream(BrokerUser::Api).await, cluster.database.pool().await);
-        Log { api, pool, _cluster: cluster }
+        Harness { api, pool, _cluster: cluster }
     });
     let config = Config { cases: 64, failure_persistence: None, ..Config::default() };
     let run = TestRunner::new(config)

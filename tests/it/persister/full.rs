@@ -1,4 +1,4 @@
-//! Tests a full log: refusals say so, and nothing that was acknowledged is lost.
+//! Tests a full log: writes are refused as not stored, and no acknowledged message is lost.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use tests::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use super::{ONE_SHARD, rows, say, shard, state};
+use super::{ONE_SHARD, rows, send, shard, state};
 
 #[tokio::test]
 async fn full_log_refuses_appends_and_loses_nothing() {
     let mut postgres = Postgres::start();
-    let small = [ONE_SHARD, ("ROOMCAST_STREAM_BYTES", "1048576")];
-    let mut cluster = Cluster::start_with(Size::default(), postgres.database(), &small).await;
+    let small_log = [ONE_SHARD, ("ROOMCAST_STREAM_BYTES", "1048576")];
+    let mut cluster = Cluster::start_with(Size::default(), postgres.database(), &small_log).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("general").await;
     let mut socket = cluster.socket(0, "ann").await;
@@ -37,29 +37,29 @@ async fn full_log_refuses_appends_and_loses_nothing() {
         }
         sent.push((answer.id(), text));
     };
-    assert!(sent.len() > 50, "{} messages of 8 kB are no MiB", sent.len());
+    assert!(sent.len() > 50, "the log must store about 1 MiB, not only {} messages of 8 kB", sent.len());
     assert_eq!(refused.status, 503, "{refused}");
-    assert_eq!(state(&cluster, shard()).await.first, 1, "nothing was dropped to make room");
+    assert_eq!(state(&cluster, shard()).await.first, 1, "the log must not drop events to make space");
 
     postgres.restart();
-    assert_eq!(rows(&cluster, room, sent.len()).await, sent, "all that was acknowledged has landed");
-    // What is so young that its message id must still be known stays: the log is full for a while yet.
+    assert_eq!(rows(&cluster, room, sent.len()).await, sent, "all acknowledged messages must be in Postgres");
+    // Events whose message ids the broker must still know are not trimmed, so the log stays full for a while.
     let path = paths::messages(room);
-    let refused = eventually("api has its database back", || async {
+    let refused = eventually("api is connected to Postgres again", || async {
         let request = ann.request(Method::POST, &path).json(&json!({ "message": long }));
         let answer = request.send().await.ok()?;
-        let told = (answer.status().as_u16(), answer.headers().contains_key(RETRY_AFTER));
+        let response = (answer.status().as_u16(), answer.headers().contains_key(RETRY_AFTER));
         let problem: Value = serde_json::from_slice(&answer.bytes().await.ok()?).ok()?;
-        (problem["code"] != "unavailable").then_some((told, problem))
+        (problem["code"] != "unavailable").then_some((response, problem))
     });
-    let (told, problem) = refused.await;
-    assert_eq!((told, &problem["code"]), ((503, true), &Value::from("not_stored")), "{problem}");
+    let (response, problem) = refused.await;
+    assert_eq!((response, &problem["code"]), ((503, true), &Value::from("not_stored")), "{problem}");
 
-    // Room is made by whoever runs it, at any time.
+    // An operator may enlarge the log at any time.
     cluster.persister[0].terminate();
     cluster.persister[0].set("ROOMCAST_STREAM_BYTES", "2097152");
     cluster.persister[0].restart();
-    sent.push((say(&ann, room, &long).await, long));
+    sent.push((send(&ann, room, &long).await, long));
     assert_eq!(rows(&cluster, room, sent.len()).await, sent);
 }
 
@@ -74,13 +74,13 @@ async fn pushes(socket: &mut Socket, until: Instant) -> Vec<Push> {
 
 #[tokio::test]
 async fn leave_is_stored_once_a_full_log_has_space() {
-    let small = [ONE_SHARD, ("ROOMCAST_STREAM_BYTES", "1048576")];
-    let mut cluster = Cluster::start_with(Size::default(), Database::shared(), &small).await;
+    let small_log = [ONE_SHARD, ("ROOMCAST_STREAM_BYTES", "1048576")];
+    let mut cluster = Cluster::start_with(Size::default(), Database::shared(), &small_log).await;
     let room = cluster.rest(0, "ann").create_room("general").await;
     let join = json!({ "room_pk": room });
     let mut ann = cluster.socket(0, "ann").await;
     ann.act_ok("join_room", join.clone()).await;
-    // The leave is longer than the messages that fill the log: it does not fit into what they leave.
+    // The leave is longer than the last messages that fit into the log, so it does not fit.
     let name = "b".repeat(64);
     let mut leaver = cluster.socket(0, &name).await;
     leaver.act_ok("join_room", join.clone()).await;
@@ -92,16 +92,17 @@ async fn leave_is_stored_once_a_full_log_has_space() {
     }
     leaver.act_ok("leave_room", join).await;
     let unacknowledged = format!("{PRESENCE_UNACKNOWLEDGED} 1");
-    let waits = async || cluster.fanout[0].metrics().await.lines().any(|line| line == unacknowledged);
-    eventually("the leave is refused", || async { waits().await.then_some(()) }).await;
-    // Longer than anything waits; no event says that a node has given up.
+    let is_unacknowledged =
+        async || cluster.fanout[0].metrics().await.lines().any(|line| line == unacknowledged);
+    eventually("the leave is not acknowledged", || async { is_unacknowledged().await.then_some(()) }).await;
+    // Longer than any timeout of a node; there is no event for a node that gives up.
     let end = Instant::now() + Duration::from_secs(70);
-    let (heard, _) = tokio::join!(pushes(&mut ann, end), pushes(&mut leaver, end));
-    assert!(!heard.iter().any(|push| push.event == "participant-leave"), "{heard:?}");
-    assert!(waits().await, "it is told again");
+    let (received, _) = tokio::join!(pushes(&mut ann, end), pushes(&mut leaver, end));
+    assert!(!received.iter().any(|push| push.event == "participant-leave"), "{received:?}");
+    assert!(is_unacknowledged().await, "the node must still try to append the leave");
 
     cluster.persister[0].set("ROOMCAST_STREAM_BYTES", "2097152");
     cluster.persister[0].restart();
     assert_eq!(ann.event("participant-leave").await.user(), name);
-    eventually("nothing waits", || async { (!waits().await).then_some(()) }).await;
+    eventually("the leave is acknowledged", || async { (!is_unacknowledged().await).then_some(()) }).await;
 }

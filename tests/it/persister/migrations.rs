@@ -1,4 +1,4 @@
-//! Checks that migrations run while programs of the previous version use the tables.
+//! Tests that migrations run while programs of the previous version use the tables.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::{ONE_SHARD, start};
 /// The schema version of the last release.
 const RELEASED: i64 = 2;
 
-/// A room with a member, and a person who is in it and in a team.
+/// A room with a member, a team with a member, and a participant.
 const ROWS: &str = "
 INSERT INTO watermark (shard, seq) VALUES (-1, 0), (0, 0);
 INSERT INTO room (shard, id, kind, name, private, team, creator, active, created_at)
@@ -26,7 +26,7 @@ INSERT INTO room_member (shard, room, user_id, added_by) VALUES (0, 1000000, 'bo
 INSERT INTO team_member (shard, team, user_id, added_by) VALUES (0, 1000001, 'bob', 'ann');
 INSERT INTO participant (shard, room, user_id, incarnation, counter, present) VALUES (0, 1000000, 'bob', 1, 1, true)";
 
-/// Statements of an api of schema version 2 that read columns of people: as they are prepared, and run.
+/// Statements of an api of schema version 2 that read columns of users: name with types, SQL, and a call.
 const STATEMENTS: [(&str, &str, &str); 6] = [
     (
         "facts (int8, int2, int2)",
@@ -97,11 +97,11 @@ const STATEMENTS: [(&str, &str, &str); 6] = [
 
 /// Opens a session with the prepared statements of an older api.
 async fn older_api(database: &Database) -> PgConnection {
-    let mut session = PgConnection::connect(&database.url("roomcast_api")).await.expect("a session");
-    sqlx::raw_sql("SET statement_timeout = '4s'").execute(&mut session).await.expect("a limit");
+    let mut session = PgConnection::connect(&database.url("roomcast_api")).await.expect("the session opens");
+    sqlx::raw_sql("SET statement_timeout = '4s'").execute(&mut session).await.expect("the timeout is set");
     for (name, sql, _) in STATEMENTS {
         let prepare = sqlx::AssertSqlSafe(format!("PREPARE {name} AS {sql}"));
-        sqlx::raw_sql(prepare).execute(&mut session).await.expect("a statement");
+        sqlx::raw_sql(prepare).execute(&mut session).await.expect("the statement is prepared");
     }
     session
 }
@@ -120,15 +120,18 @@ async fn older_api_reads_on_while_a_dump_holds_the_migrations_up_and_after_them(
     let database = Database::shared();
     database.migrate_to(RELEASED).await;
     let pool = database.pool().await;
-    sqlx::raw_sql(ROWS).execute(&pool).await.expect("rows");
+    sqlx::raw_sql(ROWS).execute(&pool).await.expect("the query succeeds");
     let mut api = older_api(&database).await;
     read_all(&mut api).await;
 
-    let mut dump = pool.begin().await.expect("a transaction");
-    sqlx::raw_sql("LOCK TABLE participant IN ACCESS SHARE MODE").execute(&mut *dump).await.expect("a lock");
+    let mut dump = pool.begin().await.expect("the transaction begins");
+    sqlx::raw_sql("LOCK TABLE participant IN ACCESS SHARE MODE")
+        .execute(&mut *dump)
+        .await
+        .expect("the table is locked");
     let starting = tokio::spawn(Cluster::start_with(Size::default(), database.clone(), &[ONE_SHARD]));
     for is_waiting in [true, false, true] {
-        eventually("a migration queues for its lock, and gives way", || async {
+        eventually("a migration waits for its lock, and gives up in between", || async {
             let sql = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'
                                       AND database = (SELECT oid FROM pg_database
                                                       WHERE datname = current_database()))";
@@ -138,14 +141,14 @@ async fn older_api_reads_on_while_a_dump_holds_the_migrations_up_and_after_them(
         .await;
         read_all(&mut api).await;
     }
-    dump.rollback().await.expect("released");
-    let cluster = starting.await.expect("it starts");
+    dump.rollback().await.expect("the lock is released");
+    let cluster = starting.await.expect("the cluster starts");
     read_all(&mut api).await;
-    let said = cluster.persister[0].tail();
-    assert!(said.contains("a migration waits for a lock"), "{said}");
+    let log_text = cluster.persister[0].tail();
+    assert!(log_text.contains("a migration waits for a lock"), "{log_text}");
 }
 
-/// Notes the planner's settings at each statement that changes tables.
+/// Records the planner's settings at each statement that changes tables.
 const NOTE_SETTINGS: &str = "
 CREATE TABLE noted (name text, setting text, boot_val text);
 GRANT INSERT ON noted TO PUBLIC;
@@ -162,17 +165,17 @@ async fn migrations_are_planned_by_the_defaults_of_postgres() {
     let database = Database::shared();
     database.migrate_to(RELEASED).await;
     let pool = database.pool().await;
-    sqlx::raw_sql(NOTE_SETTINGS).execute(&pool).await.expect("an event trigger");
+    sqlx::raw_sql(NOTE_SETTINGS).execute(&pool).await.expect("the event trigger is created");
     let _cluster = Cluster::start_with(Size::default(), database.clone(), &[ONE_SHARD]).await;
-    let noted: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM noted").fetch_one(&pool).await.expect("a count");
-    assert!(noted > 0, "the migrations have run");
+    let recorded: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM noted").fetch_one(&pool).await.expect("the query succeeds");
+    assert!(recorded > 0, "migrations must have run");
     let changed: Vec<(String, String)> =
         sqlx::query_as("SELECT DISTINCT name, setting FROM noted WHERE setting <> boot_val ORDER BY name")
             .fetch_all(&pool)
             .await
-            .expect("settings");
-    assert_eq!(changed, [], "they read whole tables");
+            .expect("the query succeeds");
+    assert_eq!(changed, [], "migrations read whole tables, so the planner must have its default settings");
 }
 
 #[tokio::test]
@@ -185,23 +188,23 @@ async fn api_reads_on_after_the_type_of_a_column_it_reads_has_changed() {
         let (status, _) = ann.get(&path).await;
         (status == 200).then_some(())
     };
-    // Several connections have the statement.
-    eventually("the room is read by many at a time", || async {
+    // Prepares the statement on several connections.
+    eventually("20 concurrent reads of the room succeed", || async {
         let all = futures_util::future::join_all((0..20).map(|_| read())).await;
         all.into_iter().collect::<Option<Vec<()>>>()
     })
     .await;
-    // An operator's own change, or one of a later version.
+    // A change by an operator, or by a later version.
     let change = "ALTER TABLE participant ALTER user_id TYPE text COLLATE \"C\";
                   ALTER TABLE room_member ALTER user_id TYPE text COLLATE \"C\"";
-    sqlx::raw_sql(change).execute(&cluster.database.pool().await).await.expect("it is changed");
+    sqlx::raw_sql(change).execute(&cluster.database.pool().await).await.expect("the columns are changed");
     let mut failures = 0;
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     while read().await.is_none() {
         failures += 1;
-        assert!(tokio::time::Instant::now() < deadline, "the room is not read any more");
+        assert!(tokio::time::Instant::now() < deadline, "a read must succeed again");
     }
-    assert!(failures <= 4, "{failures} reads failed one after the other");
+    assert!(failures <= 4, "{failures} reads failed in a row");
     let all = futures_util::future::join_all((0..20).map(|_| read())).await;
-    assert!(all.iter().all(Option::is_some), "a connection with an outdated statement is still in use");
+    assert!(all.iter().all(Option::is_some), "no connection with an outdated statement may be in use");
 }

@@ -1,4 +1,4 @@
-//! Checks that events that can't be applied are kept whole in `rejected_event`, and that their shard continues.
+//! Tests that events that can't be applied are kept unchanged in `rejected_event`, and that their shard continues.
 
 use protocol::{
     event::EventName,
@@ -9,12 +9,12 @@ use service::nats::BrokerUser;
 use sqlx::AssertSqlSafe;
 use tests::cluster::Cluster;
 
-use super::{count, rows, say, shard, start, until_metric};
+use super::{count, rows, send, shard, start, wait_for_metric};
 
-/// Appends messages to a room while the persister is down, so that it finds them all at once.
+/// Appends messages to a room while the persister is down, so that it reads them in one batch.
 async fn append_unseen(cluster: &mut Cluster, room: u64, texts: &[&str]) {
     cluster.persister[0].kill9();
-    let shards = ShardCount::new(1).expect("a count");
+    let shards = ShardCount::new(1).expect("a valid number of shards");
     let subject = Channel::Room(RoomId(room)).log_subject(shards, EventName::ChatMessage, None);
     let api = cluster.jetstream(BrokerUser::Api).await;
     let mut acks = Vec::new();
@@ -22,10 +22,10 @@ async fn append_unseen(cluster: &mut Cluster, room: u64, texts: &[&str]) {
         let payload = format!(
             r#"{{"message":"{text}","room":{room},"user":"ann","created_at":"2026-11-21T08:51:26.593514Z"}}"#
         );
-        acks.push(api.publish(subject.clone(), payload.into()).await.expect("sent"));
+        acks.push(api.publish(subject.clone(), payload.into()).await.expect("the message is published"));
     }
     for ack in acks {
-        ack.await.expect("stored");
+        ack.await.expect("the event is stored");
     }
 }
 
@@ -37,7 +37,7 @@ async fn after_insert(cluster: &Cluster, name: &str, code: &str) {
          FOR EACH STATEMENT EXECUTE FUNCTION {name}();"
     );
     let pool = cluster.database.pool().await;
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await.expect("a trigger");
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await.expect("the trigger is created");
 }
 
 #[tokio::test]
@@ -45,8 +45,8 @@ async fn event_that_can_not_be_applied_is_kept_and_counted() {
     let cluster = start().await;
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("general").await;
-    let first = say(&ann, room, "0").await;
-    let shards = ShardCount::new(1).expect("a count");
+    let first = send(&ann, room, "0").await;
+    let shards = ShardCount::new(1).expect("a valid number of shards");
     let subject = Channel::Room(RoomId(room)).log_subject(shards, EventName::ChatMessage, None);
     let message = |text: &str, room: u64| {
         format!(
@@ -59,36 +59,36 @@ async fn event_that_can_not_be_applied_is_kept_and_counted() {
         (subject.clone(), message("of another room", room + 1)),
         (subject.replace("chat-message", "from-the-future"), "{}".to_owned()),
     ];
-    // As api's user: nobody else may append.
+    // Appends as api's user: no other user may append.
     let api = cluster.jetstream(BrokerUser::Api).await;
     let mut acks = Vec::new();
     for (subject, payload) in broken.clone() {
-        acks.push(api.publish(subject, payload.into()).await.expect("sent"));
+        acks.push(api.publish(subject, payload.into()).await.expect("the message is published"));
     }
     for ack in acks {
-        ack.await.expect("stored");
+        ack.await.expect("the event is stored");
     }
-    let last = say(&ann, room, "1").await;
+    let last = send(&ann, room, "1").await;
     assert_eq!(rows(&cluster, room, 2).await, [(first, "0".to_owned()), (last, "1".to_owned())]);
     assert_eq!(count(&cluster, "rejected_event").await, 4);
-    let kept: Vec<(String, Vec<u8>)> =
+    let rejected: Vec<(String, Vec<u8>)> =
         sqlx::query_as("SELECT subject, payload FROM rejected_event ORDER BY seq")
             .fetch_all(&cluster.database.pool().await)
             .await
-            .expect("rows");
+            .expect("the query succeeds");
     let sent: Vec<_> = broken.into_iter().map(|(subject, payload)| (subject, payload.into_bytes())).collect();
-    assert_eq!(kept, sent, "whole, in order");
-    until_metric(&cluster.persister[0], "roomcast_rejected_events_total", shard(), 4.0).await;
+    assert_eq!(rejected, sent, "rejected events must be kept unchanged and in order");
+    wait_for_metric(&cluster.persister[0], "roomcast_rejected_events_total", shard(), 4.0).await;
 }
 
 #[tokio::test]
 async fn failing_batch_is_made_smaller_until_the_shard_goes_on() {
     let mut cluster = start().await;
     let room = cluster.rest(0, "ann").create_room("general").await;
-    // A batch takes longer than a statement may, and half of one does not.
+    // A batch takes longer than the statement timeout; half of it does not.
     let slow = "IF (SELECT count(*) FROM new) > 200 THEN PERFORM pg_sleep(11); END IF;";
     after_insert(&cluster, "slow", slow).await;
-    // One event makes Postgres fail with an error of a class that blames nothing: an internal error.
+    // One event makes Postgres fail with an internal error, whose class does not show what caused it.
     let broken = "IF EXISTS (SELECT FROM new WHERE body = 'poison')
                   THEN RAISE EXCEPTION 'out of cheese' USING ERRCODE = 'XX000'; END IF;";
     after_insert(&cluster, "broken", broken).await;
@@ -102,7 +102,7 @@ async fn failing_batch_is_made_smaller_until_the_shard_goes_on() {
     let reasons: Vec<String> = sqlx::query_scalar("SELECT reason FROM rejected_event")
         .fetch_all(&cluster.database.pool().await)
         .await
-        .expect("rows");
+        .expect("the query succeeds");
     assert_eq!(reasons.len(), 1, "{reasons:?}");
     assert!(reasons[0].contains("out of cheese"), "{reasons:?}");
 }
@@ -111,7 +111,7 @@ async fn failing_batch_is_made_smaller_until_the_shard_goes_on() {
 async fn event_that_times_out_alone_again_and_again_is_rejected_and_the_shard_goes_on() {
     let mut cluster = start().await;
     let room = cluster.rest(0, "ann").create_room("general").await;
-    // Postgres ends each statement that writes this event as one that takes too long, and no other.
+    // Every statement that writes this event fails with the error of a statement timeout.
     let stuck = "IF EXISTS (SELECT FROM new WHERE body = 'stuck')
                  THEN RAISE EXCEPTION 'out of time' USING ERRCODE = '57014'; END IF;";
     after_insert(&cluster, "stuck", stuck).await;
@@ -123,6 +123,6 @@ async fn event_that_times_out_alone_again_and_again_is_rejected_and_the_shard_go
     let reasons: Vec<String> = sqlx::query_scalar("SELECT reason FROM rejected_event")
         .fetch_all(&cluster.database.pool().await)
         .await
-        .expect("rows");
+        .expect("the query succeeds");
     assert!(reasons.len() == 1 && reasons[0].contains("out of time"), "{reasons:?}");
 }

@@ -1,28 +1,27 @@
-//! Checks that presence rows of ended fan-out processes are deleted. Each start of a node writes new rows.
+//! Tests that presence rows of ended fanout processes are deleted. Each start of a node writes new rows.
 
 use log::purge_below;
 use protocol::event::header;
-use reqwest::Method;
 use serde_json::{Value, json};
 use service::nats::BrokerUser;
 use sqlx::PgPool;
 use tests::paths;
 use tests::{cluster::Cluster, eventually};
 
-use super::{place, shard, start, state};
+use super::{shard, start, state, watermark};
 
 const PEOPLE: i64 = 1_000;
 const RESTARTS: i64 = 500;
-/// People on each node that is killed or stopped.
+/// Number of participants on each node that is killed or stopped.
 const PEOPLE_OF_A_NODE: usize = 10;
 /// A sequence that the log does not reach during a test.
 const LATER: i64 = 1 << 40;
 
 async fn number(pool: &PgPool, sql: &'static str) -> i64 {
-    sqlx::query_scalar(sql).fetch_one(pool).await.expect("a number")
+    sqlx::query_scalar(sql).fetch_one(pool).await.expect("the query succeeds")
 }
 
-/// Inserts the rows that nodes leave behind when they are started and stopped with all their people.
+/// Inserts the rows of nodes that were started and stopped with all their participants.
 async fn leave_rows(pool: &PgPool, room: i64, restarts: std::ops::Range<i64>) {
     sqlx::query(
         "INSERT INTO participant (shard, room, user_id, incarnation, counter, present, changed)
@@ -35,17 +34,19 @@ async fn leave_rows(pool: &PgPool, room: i64, restarts: std::ops::Range<i64>) {
     .bind(restarts.end)
     .execute(pool)
     .await
-    .expect("rows");
+    .expect("the query succeeds");
 }
 
 /// Trims everything that Postgres has from a shard's log, as if it were old.
 async fn trim(cluster: &Cluster) {
     let last = state(cluster, shard()).await.last;
-    eventually("all of it is applied", || async { (place(cluster, shard()).await.0 >= last).then_some(()) })
-        .await;
+    eventually("the whole log is applied", || async {
+        (watermark(cluster, shard()).await.0 >= last).then_some(())
+    })
+    .await;
     purge_below(&cluster.jetstream(BrokerUser::Persister).await, shard(), last + 1)
         .await
-        .expect("it is purged");
+        .expect("the log is purged");
 }
 
 #[tokio::test]
@@ -56,30 +57,26 @@ async fn restarts_leave_no_stale_rows_and_keep_present_people() {
     let room = ann.create_room("general").await;
     let mut socket = cluster.socket(0, "eve").await;
     socket.join_room(room).await;
-    // Bob comes and goes: his leave is in the log. A join that nobody was told of needs no leave.
+    // Bob joins and leaves. The join must be stored before the leave: otherwise none of them is appended.
     let mut bob = cluster.socket(0, "bob").await;
     bob.join_room(room).await;
     let bob_is_here = "SELECT count(*) FROM participant WHERE user_id = 'bob' AND present";
-    eventually("bob is here", || async { (number(&pool, bob_is_here).await == 1).then_some(()) }).await;
+    eventually("bob is a participant", || async { (number(&pool, bob_is_here).await == 1).then_some(()) })
+        .await;
     bob.leave_room(room).await;
     let bob_left = "SELECT count(*) FROM participant WHERE user_id = 'bob' AND NOT present AND changed > 0";
     eventually("bob has left", || async { (number(&pool, bob_left).await == 1).then_some(()) }).await;
-    // An invitation into a room that is closed, and one into a room that is not.
+    // Creates an invitation to a room that will be closed, and one to a room that stays open.
     let mut invited_into = Vec::new();
     for name in ["open", "closed"] {
-        let private = json!({ "name": name, "private": true });
-        let (_, room) = ann.post(paths::ROOMS, private).await;
-        let room = room["id"].as_u64().expect("an id");
-        let path = paths::invitations(room);
-        let (status, answer) = ann.post(&path, json!({ "user": "dan" })).await;
-        assert!(status.is_success(), "{answer}");
+        let room = ann.create(paths::ROOMS, json!({ "name": name, "private": true })).await;
+        ann.invite(room, "dan").await;
         invited_into.push(room);
     }
-    let path = paths::room(invited_into[1]);
-    ann.send(Method::DELETE, &path, &json!(null)).await.expect("an answer");
+    ann.close_room(invited_into[1]).await;
 
-    let room = i64::try_from(room).expect("an id");
-    // The log may still have an older word of these.
+    let room = i64::try_from(room).expect("a valid id");
+    // The log may still have older presence events of these users, so their rows must stay.
     sqlx::query(
         "INSERT INTO participant (shard, room, user_id, incarnation, counter, present, changed)
          SELECT 0, $1, 'late' || n, -1, 1, false, $2 FROM generate_series(1, 7) AS n",
@@ -88,7 +85,7 @@ async fn restarts_leave_no_stale_rows_and_keep_present_people() {
     .bind(LATER)
     .execute(&pool)
     .await
-    .expect("rows");
+    .expect("the query succeeds");
     sqlx::query(
         "INSERT INTO online (shard, user_id, incarnation, counter, present, changed)
          SELECT 0, 'u' || n, -1, 1, false, 1 FROM generate_series(1, $1) AS n",
@@ -96,35 +93,39 @@ async fn restarts_leave_no_stale_rows_and_keep_present_people() {
     .bind(PEOPLE)
     .execute(&pool)
     .await
-    .expect("rows");
+    .expect("the query succeeds");
 
     for half in [0..RESTARTS / 2, RESTARTS / 2..RESTARTS] {
         leave_rows(&pool, room, half).await;
         trim(&cluster).await;
         let gone = "SELECT count(*) FROM participant WHERE NOT present";
-        eventually("only what may be contradicted is left", || async {
+        eventually("only rows that an older event could contradict are left", || async {
             (number(&pool, gone).await == 7).then_some(())
         })
         .await;
     }
-    eventually("the table is as small as its few rows", || async {
+    eventually("the table has no space of deleted rows", || async {
         sqlx::raw_sql("VACUUM participant").execute(&pool).await.ok()?;
         (number(&pool, "SELECT pg_relation_size('participant')").await < 1 << 20).then_some(())
     })
     .await;
-    assert_eq!(number(&pool, "SELECT count(*) FROM participant WHERE present").await, 1, "eve is here");
+    assert_eq!(
+        number(&pool, "SELECT count(*) FROM participant WHERE present").await,
+        1,
+        "eve must still be a participant"
+    );
     assert_eq!(number(&pool, "SELECT count(*) FROM online WHERE NOT present").await, 0);
     let invited = "SELECT room FROM invitation WHERE user_id = 'dan'";
-    eventually("only the invitation into the open room is left", || async {
+    eventually("only the invitation to the open room is left", || async {
         let rooms: Vec<i64> = sqlx::query_scalar(invited).fetch_all(&pool).await.ok()?;
         (rooms == [i64::try_from(invited_into[0]).ok()?]).then_some(())
     })
     .await;
 }
 
-/// Waits until `count` users have left the room; returns the sequences of their leave events from the rows.
+/// Waits until `count` users have left, and checks that their rows name their leave events; returns their sequences.
 async fn until_all_have_left(cluster: &Cluster, pool: &PgPool, users: &str, count: usize) -> Vec<i64> {
-    let rows = eventually("everybody of the stopped node has left", || async {
+    let rows = eventually("all participants of the node have left", || async {
         let sql =
             "SELECT user_id, incarnation, changed FROM participant WHERE user_id LIKE $1 AND NOT present";
         let rows: Vec<(String, i64, i64)> = sqlx::query_as(sql).bind(users).fetch_all(pool).await.ok()?;
@@ -134,10 +135,10 @@ async fn until_all_have_left(cluster: &Cluster, pool: &PgPool, users: &str, coun
     let jetstream = cluster.jetstream(BrokerUser::Persister).await;
     let mut changed = Vec::new();
     for (user, incarnation, seq) in rows {
-        let stored = log::get(&jetstream, shard(), u64::try_from(seq).expect("a sequence")).await;
-        let stored = stored.expect("the log answers").expect("it has the event");
+        let stored = log::get(&jetstream, shard(), u64::try_from(seq).expect("a valid sequence")).await;
+        let stored = stored.expect("the log answers").expect("the log has the event");
         assert!(stored.subject.ends_with(".participant-leave"), "{}", stored.subject);
-        let leave: Value = serde_json::from_slice(&stored.payload).expect("JSON");
+        let leave: Value = serde_json::from_slice(&stored.payload).expect("valid JSON");
         assert_eq!(leave["user"], *user);
         let by = stored.headers.get(header::INCARNATION).and_then(|by| by.as_str().parse().ok());
         assert_eq!(by.map(u64::cast_signed), Some(incarnation));
@@ -154,21 +155,21 @@ async fn rows_of_killed_and_stopped_nodes_name_their_leaves_and_go_with_them() {
     let mut eve = cluster.socket(0, "eve").await;
     eve.join_room(room).await;
     let mut left = Vec::new();
-    for how in ["killed", "stopped"] {
+    for end in ["killed", "stopped"] {
         let mut sockets = Vec::new();
         for n in 0..PEOPLE_OF_A_NODE {
-            let mut socket = cluster.socket(0, &format!("{how}-{n}")).await;
+            let mut socket = cluster.socket(0, &format!("{end}-{n}")).await;
             socket.join_room(room).await;
             sockets.push(socket);
         }
-        let users = format!("{how}-%");
-        eventually("they are here", || async {
+        let users = format!("{end}-%");
+        eventually("all participants are in Postgres", || async {
             let sql = "SELECT count(*) FROM participant WHERE user_id LIKE $1 AND present";
-            let here: i64 = sqlx::query_scalar(sql).bind(&users).fetch_one(&pool).await.ok()?;
-            (usize::try_from(here).ok()? == PEOPLE_OF_A_NODE).then_some(())
+            let present: i64 = sqlx::query_scalar(sql).bind(&users).fetch_one(&pool).await.ok()?;
+            (usize::try_from(present).ok()? == PEOPLE_OF_A_NODE).then_some(())
         })
         .await;
-        if how == "killed" {
+        if end == "killed" {
             cluster.fanout[0].kill9();
         } else {
             let mut node = cluster.fanout.remove(0);
@@ -177,7 +178,7 @@ async fn rows_of_killed_and_stopped_nodes_name_their_leaves_and_go_with_them() {
                 (node, status)
             });
             drop(sockets);
-            let (node, status) = stopping.await.expect("it stops");
+            let (node, status) = stopping.await.expect("the node stops");
             assert_eq!(status.code(), Some(0));
             cluster.fanout.insert(0, node);
         }
@@ -187,10 +188,10 @@ async fn rows_of_killed_and_stopped_nodes_name_their_leaves_and_go_with_them() {
     }
     left.sort_unstable();
     left.dedup();
-    assert_eq!(left.len(), 2 * PEOPLE_OF_A_NODE, "each has a leave of their own");
+    assert_eq!(left.len(), 2 * PEOPLE_OF_A_NODE, "each user must have a leave event of their own");
     let gone = "SELECT count(*) FROM participant WHERE NOT present";
-    eventually("no row is left of them", || async {
-        // Eve's node was killed too, and her leave may come later.
+    eventually("no row of a participant who left remains", || async {
+        // Eve's node was killed too, and her leave may be appended later.
         trim(&cluster).await;
         (number(&pool, gone).await == 0).then_some(())
     })

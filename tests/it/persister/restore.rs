@@ -1,16 +1,16 @@
-//! Restores a database from an older dump: it catches up from the log, or says what the log no longer has.
+//! Tests a database restored from an older dump: it catches up from the log, or reports what the log no longer has.
 
 use std::process::Command;
 
 use service::nats::BrokerUser;
 use tests::postgres::Database;
 
-use super::{Cluster, expected, place, rows, say, say_all, shard, start, state, until_refused};
+use super::{Cluster, expected, rows, send, send_all, shard, start, state, wait_until_refused, watermark};
 
 fn dump(database: &Database, file: &std::path::Path) {
     let mut command = Command::new("pg_dump");
     let dumped =
-        command.arg("-f").arg(file).arg("-d").arg(database.url("postgres")).output().expect("pg_dump");
+        command.arg("-f").arg(file).arg("-d").arg(database.url("postgres")).output().expect("pg_dump runs");
     assert!(dumped.status.success(), "{}", String::from_utf8_lossy(&dumped.stderr));
 }
 
@@ -18,12 +18,12 @@ fn restore(file: &std::path::Path) -> Database {
     let database = Database::shared();
     let mut command = Command::new("psql");
     command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", &database.url("postgres"), "-f"]).arg(file);
-    let restored = command.output().expect("psql");
+    let restored = command.output().expect("psql runs");
     assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
     database
 }
 
-/// Restarts all programs that use the database on another database.
+/// Restarts the persister and api with another database.
 fn move_to(cluster: &mut Cluster, database: Database) {
     cluster.persister[0].terminate();
     cluster.api[0].terminate();
@@ -41,25 +41,25 @@ async fn restored_older_dump_catches_up_from_the_log_or_reports_what_is_missing(
     let file = folder.path().join("dump.sql");
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("general").await;
-    let mut sent = say_all(&ann, room, 0..10).await;
+    let mut sent = send_all(&ann, room, 0..10).await;
     rows(&cluster, room, 10).await;
     dump(&cluster.database, &file);
-    sent.extend(say_all(&ann, room, 10..20).await);
+    sent.extend(send_all(&ann, room, 10..20).await);
     rows(&cluster, room, 20).await;
 
     move_to(&mut cluster, restore(&file));
     cluster.wait_until_ready().await;
     assert_eq!(rows(&cluster, room, 20).await, expected(&sent));
-    sent.push(say(&ann, room, "20").await);
+    sent.push(send(&ann, room, "20").await);
     assert_eq!(rows(&cluster, room, 21).await, expected(&sent));
-    assert_eq!(state(&cluster, shard()).await.epoch, 1, "no id was given twice");
+    assert_eq!(state(&cluster, shard()).await.epoch, 1, "the epoch must stay, since no id was given twice");
 
-    // The same dump, once the log has forgotten some of what came after it.
+    // Restores the same dump again, after the log has lost some of the events after it.
     log::purge_below(&cluster.jetstream(BrokerUser::Persister).await, shard(), sent[15])
         .await
-        .expect("purged");
+        .expect("the log is purged");
     move_to(&mut cluster, restore(&file));
-    let said = until_refused(&cluster.persister[0]).await;
-    assert!(said.contains(&format!("{} to {}", sent[10], sent[14])), "{said}");
-    assert_eq!(place(&cluster, shard()).await, (sent[9], 1));
+    let readiness = wait_until_refused(&cluster.persister[0]).await;
+    assert!(readiness.contains(&format!("{} to {}", sent[10], sent[14])), "{readiness}");
+    assert_eq!(watermark(&cluster, shard()).await, (sent[9], 1));
 }

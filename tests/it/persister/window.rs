@@ -1,5 +1,5 @@
-//! Tests that nothing is appended between a broker's return and the persister's look at its log: no id is given twice
-//! in an epoch, and what is acknowledged is kept.
+//! Tests that api appends nothing between the restart of a broker and the persister's check of its log: no id is then
+//! given twice in an epoch, and no acknowledged message is lost.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use tests::{
 use tokio::task::JoinSet;
 
 use super::{
-    ONE_SHARD, bring_back, count, keep_copy, rows, say, say_all, shard, start, state, until_looked_at,
+    ONE_SHARD, copy_log, count, restore_log, rows, send, send_all, shard, start, state, wait_until_checked,
 };
 
 #[tokio::test]
@@ -25,31 +25,31 @@ async fn messages_sent_while_an_older_log_comes_back_are_kept() {
     let size = Size { api: 2, ..Size::default() };
     let mut cluster = Cluster::start_with(size, Database::shared(), &[ONE_SHARD]).await;
     let copy = Folder::new();
-    let older = copy.path().join("store");
+    let log_copy = copy.path().join("store");
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("general").await;
     let mut sent = BTreeSet::new();
-    keep_copy(&mut cluster, &older);
+    copy_log(&mut cluster, &log_copy);
     for round in 0..3 {
         for n in 0..5 {
             let text = format!("{round}.{n}");
-            sent.insert((say(&ann, room, &text).await, text));
+            sent.insert((send(&ann, room, &text).await, text));
         }
         rows(&cluster, room, sent.len()).await;
         cluster.nats.kill9();
         let mut sending = JoinSet::new();
         for n in 0..20 {
             let (rest, text) = (cluster.rest(n % 2, "ann"), format!("{round}.window.{n}"));
-            sending.spawn(async move { (say(&rest, room, &text).await, text) });
+            sending.spawn(async move { (send(&rest, room, &text).await, text) });
         }
-        bring_back(&mut cluster, &older);
+        restore_log(&mut cluster, &log_copy);
         sent.extend(sending.join_all().await);
         let rows = rows(&cluster, room, sent.len()).await;
         assert_eq!(rows, sent.iter().cloned().collect::<Vec<_>>(), "round {round}");
         assert_eq!(state(&cluster, shard()).await.epoch, round + 2);
     }
     let ids: BTreeSet<u64> = sent.iter().map(|(id, _)| *id).collect();
-    assert_eq!(ids.len(), sent.len(), "no id is given twice");
+    assert_eq!(ids.len(), sent.len(), "no id may be given twice");
     assert_eq!(count(&cluster, "rejected_event").await, 0);
 }
 
@@ -57,17 +57,17 @@ async fn messages_sent_while_an_older_log_comes_back_are_kept() {
 async fn loss_of_an_event_only_api_saw_begins_a_new_epoch() {
     let mut cluster = start().await;
     let copy = Folder::new();
-    let older = copy.path().join("store");
+    let log_copy = copy.path().join("store");
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("general").await;
-    say_all(&ann, room, 0..3).await;
+    send_all(&ann, room, 0..3).await;
     rows(&cluster, room, 3).await;
-    keep_copy(&mut cluster, &older);
-    until_looked_at(&cluster).await;
+    copy_log(&mut cluster, &log_copy);
+    wait_until_checked(&cluster).await;
     cluster.persister[0].kill9();
-    let lost = say_all(&ann, room, 3..8).await;
-    bring_back(&mut cluster, &older);
-    eventually("api waits for the persister", || async {
+    let lost = send_all(&ann, room, 3..8).await;
+    restore_log(&mut cluster, &log_copy);
+    eventually("api waits for the persister's check", || async {
         cluster.api[0].readyz().await.filter(|said| said.contains("has not looked"))
     })
     .await;
@@ -75,9 +75,9 @@ async fn loss_of_an_event_only_api_saw_begins_a_new_epoch() {
     assert_eq!((refused.0.as_u16(), &refused.1["code"]), (503, &json!("not_stored")), "{refused:?}");
 
     cluster.persister[0].restart();
-    let id = say(&ann, room, "again").await;
-    assert_eq!(id, lost[0], "what nobody has any more: its id is given again");
-    assert_eq!(state(&cluster, shard()).await.epoch, 2, "in another epoch");
+    let id = send(&ann, room, "again").await;
+    assert_eq!(id, lost[0], "the lost id must be given again");
+    assert_eq!(state(&cluster, shard()).await.epoch, 2, "the id must be given again in another epoch");
 }
 
 #[tokio::test]
@@ -85,18 +85,25 @@ async fn loss_of_an_event_a_node_reports_begins_a_new_epoch() {
     let cluster = start().await;
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("general").await;
-    let id = say(&ann, room, "0").await;
+    let id = send(&ann, room, "0").await;
     let fanout = cluster.jetstream(BrokerUser::Fanout).await.client();
-    let tell = async |seq| {
-        let word = serde_json::to_vec(&LogEnd { epoch: 1, seq }).expect("JSON");
-        fanout.publish(subject::log_end(shard()), word.into()).await.expect("sent");
+    let report_log_end = async |seq| {
+        let payload = serde_json::to_vec(&LogEnd { epoch: 1, seq }).expect("valid JSON");
+        fanout.publish(subject::log_end(shard()), payload.into()).await.expect("the message is published");
     };
-    tell(id).await;
-    assert_eq!(say(&ann, room, "1").await, id + 1);
-    assert_eq!(state(&cluster, shard()).await.epoch, 1, "the log has that");
-    tell(id + 100).await;
-    eventually("a new epoch", || async { (state(&cluster, shard()).await.epoch == 2).then_some(()) }).await;
-    assert_eq!(say(&ann, room, "2").await, id + 2);
+    report_log_end(id).await;
+    assert_eq!(send(&ann, room, "1").await, id + 1);
+    assert_eq!(
+        state(&cluster, shard()).await.epoch,
+        1,
+        "a reported event that the log has must not begin a new epoch"
+    );
+    report_log_end(id + 100).await;
+    eventually("a new epoch has begun", || async {
+        (state(&cluster, shard()).await.epoch == 2).then_some(())
+    })
+    .await;
+    assert_eq!(send(&ann, room, "2").await, id + 2);
 }
 
 #[tokio::test]
@@ -104,11 +111,11 @@ async fn restarted_broker_with_its_log_keeps_the_epoch() {
     let mut cluster = start().await;
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("general").await;
-    let mut sent = say_all(&ann, room, 0..5).await;
+    let mut sent = send_all(&ann, room, 0..5).await;
     for n in 1..4 {
         cluster.nats.kill9();
         cluster.nats.restart();
-        sent.extend(say_all(&ann, room, n * 5..n * 5 + 5).await);
+        sent.extend(send_all(&ann, room, n * 5..n * 5 + 5).await);
     }
     assert_eq!(rows(&cluster, room, 20).await, super::expected(&sent));
     assert_eq!(state(&cluster, shard()).await.epoch, 1);
