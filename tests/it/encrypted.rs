@@ -1,4 +1,4 @@
-//! Tests a broker with TLS: services and servers know each other by their certificates.
+//! Tests a broker with TLS: services and servers verify each other's certificates.
 
 use service::nats::{BrokerUser, connect_once};
 use tests::{
@@ -20,13 +20,15 @@ async fn cluster_with_tls_serves_only_clients_that_know_its_certificate() {
     let id = ann.send_message(room, "hello").await;
     assert_eq!(eve.event("chat-message").await.id(), id);
 
-    let mut plain = cluster.nats.args(BrokerUser::Api);
-    plain.nats_url = plain.nats_url.replace("tls://", "nats://");
-    plain.nats_ca = None;
-    let mut stranger = cluster.nats.args(BrokerUser::Api);
-    let other = Certificate::new();
-    stranger.nats_ca = Some(other.ca());
-    for args in [plain, stranger] {
-        connect_once(&args, BrokerUser::Api).await.expect_err("its certificate is not known");
+    let mut without_tls = cluster.nats.args(BrokerUser::Api);
+    without_tls.nats_url = without_tls.nats_url.replace("tls://", "nats://");
+    without_tls.nats_ca = None;
+    let mut with_other_certificate = cluster.nats.args(BrokerUser::Api);
+    let other_certificate = Certificate::new();
+    with_other_certificate.nats_ca = Some(other_certificate.ca());
+    for args in [without_tls, with_other_certificate] {
+        connect_once(&args, BrokerUser::Api)
+            .await
+            .expect_err("a client that does not trust the certificate must not connect");
     }
 }

@@ -1,4 +1,4 @@
-//! Tests that each service may do what it must, and that the servers refuse it the rest.
+//! Tests that Postgres and the broker refuse a service everything that it does not need.
 
 use std::time::Duration;
 
@@ -15,9 +15,13 @@ async fn database_user_of_api_may_only_read() {
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("general").await;
     ann.send_message(room, "hello").await;
-    let pool = sqlx::PgPool::connect(&cluster.database.url("roomcast_api")).await.expect("a login");
-    let mut session = pool.acquire().await.expect("a session");
-    sqlx::query("SET default_transaction_read_only = off").execute(&mut *session).await.expect("allowed");
+    let pool =
+        sqlx::PgPool::connect(&cluster.database.url("roomcast_api")).await.expect("the login succeeds");
+    let mut session = pool.acquire().await.expect("the session opens");
+    sqlx::query("SET default_transaction_read_only = off")
+        .execute(&mut *session)
+        .await
+        .expect("the setting may be changed");
     for statement in [
         "INSERT INTO watermark (shard, seq) VALUES (99, 1)",
         "UPDATE message SET body = 'x'",
@@ -32,7 +36,8 @@ async fn database_user_of_api_may_only_read() {
         let code = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
         assert_eq!(code.as_deref(), Some("42501"), "{statement}: {error}");
     }
-    let pool = sqlx::PgPool::connect(&cluster.database.url("roomcast_persister")).await.expect("a login");
+    let pool =
+        sqlx::PgPool::connect(&cluster.database.url("roomcast_persister")).await.expect("the login succeeds");
     for statement in ["CREATE TABLE mine (id int)", "DROP TABLE message"] {
         assert!(sqlx::query(statement).execute(&pool).await.is_err(), "{statement}");
     }
@@ -53,41 +58,46 @@ async fn connect(cluster: &Cluster, user: &str) -> (Client, mpsc::Receiver<Strin
         .user_and_password(user.to_owned(), tests::nats::PASSWORD.to_owned())
         .connect(cluster.nats.address().to_string())
         .await
-        .expect("a login");
+        .expect("the login succeeds");
     (client, refusals)
 }
 
-async fn is_refused(refusals: &mut mpsc::Receiver<String>, what: &str) {
+async fn expect_refusal(refusals: &mut mpsc::Receiver<String>, action: &str) {
     let refusal = tokio::time::timeout(Duration::from_secs(10), refusals.recv()).await;
-    let text = refusal.unwrap_or_else(|_| panic!("not refused: {what}")).expect("the client lives");
-    assert!(text.to_lowercase().contains("permissions violation"), "{what}: {text}");
+    let text = refusal
+        .unwrap_or_else(|_| panic!("the broker must refuse this: {action}"))
+        .expect("the client is connected");
+    assert!(text.to_lowercase().contains("permissions violation"), "{action}: {text}");
 }
 
 #[tokio::test]
 async fn broker_users_are_refused_subjects_of_other_services() {
     let cluster = Cluster::start(Size::default()).await;
-    let shards = ShardCount::new(8).expect("8");
+    let shards = ShardCount::new(8).expect("a valid number of shards");
     let room = subject::Channel::Room(RoomId(1));
     let chat = room.log_subject(shards, EventName::ChatMessage, None);
     let live = chat.replacen("chat", "live", 1);
-    let make = format!("$JS.API.STREAM.CREATE.{}", subject::stream(Shard::SYSTEM));
+    let create = format!("$JS.API.STREAM.CREATE.{}", subject::stream(Shard::SYSTEM));
     let purge = format!("$JS.API.STREAM.PURGE.{}", subject::stream(Shard::SYSTEM));
     let applied = subject::applied(Shard::SYSTEM);
     let (alive, dead, echo) = (subject::alive(7), subject::dead(7), subject::echo(7));
     let table = [
-        ("api", vec![&make, &purge, &applied, &live, &alive], ["_INBOX_fanout.>", "_INBOX.>"]),
-        ("fanout", vec![&make, &purge, &applied, &chat, &live, &dead, &echo], ["_INBOX_api.>", "rpc.>"]),
+        ("api", vec![&create, &purge, &applied, &live, &alive], ["_INBOX_fanout.>", "_INBOX.>"]),
+        ("fanout", vec![&create, &purge, &applied, &chat, &live, &dead, &echo], ["_INBOX_api.>", "rpc.>"]),
         ("persister", vec![&chat, &live, &alive, &dead], ["_INBOX_api.>", "live.>"]),
     ];
     for (user, publish, subscribe) in table {
         let (client, mut refusals) = connect(&cluster, user).await;
         for subject in publish {
-            client.publish(subject.clone(), json!({}).to_string().into()).await.expect("sent");
-            is_refused(&mut refusals, &format!("{user} publishes {subject}")).await;
+            client
+                .publish(subject.clone(), json!({}).to_string().into())
+                .await
+                .expect("the message is published");
+            expect_refusal(&mut refusals, &format!("{user} publishes {subject}")).await;
         }
         for subject in subscribe {
-            let _subscription = client.subscribe(subject).await.expect("sent");
-            is_refused(&mut refusals, &format!("{user} subscribes {subject}")).await;
+            let _subscription = client.subscribe(subject).await.expect("the subscription is sent");
+            expect_refusal(&mut refusals, &format!("{user} subscribes {subject}")).await;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Builds one binary of all end-to-end tests: linking it once is most of their cost.
+//! Builds all end-to-end tests into one binary, since linking is most of their build time.
 
 mod api;
 mod browser;

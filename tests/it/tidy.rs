@@ -1,4 +1,4 @@
-//! Checks the rules of the tree that a compiler does not check.
+//! Checks rules of the source tree that the compiler does not check.
 
 use std::{
     collections::HashMap,
@@ -6,21 +6,21 @@ use std::{
 };
 
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is in the workspace").to_owned()
 }
 
-pub(crate) fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+pub(crate) fn sources(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.is_dir() && !path.ends_with("target") {
-            sources(&path, found);
+            sources(&path, files);
         } else if path.extension().is_some_and(|end| end == "rs") {
-            found.push(path);
+            files.push(path);
         }
     }
 }
 
-/// Whether a file opens with a sentence that begins with a verb, as "Reads …"; of a service's root, with its name.
+/// Whether a file begins with a sentence whose first word is a verb. The root of a service may have its name first.
 fn begins_with_verb(text: &str) -> bool {
     let Some(sentence) = text.strip_prefix("//! ") else { return false };
     let mut words = sentence.split_whitespace();
@@ -32,7 +32,7 @@ fn begins_with_verb(text: &str) -> bool {
     first.ends_with('s') && first.chars().all(|letter| letter.is_ascii_alphabetic())
 }
 
-/// The names of the types that a file shows to others of its crate.
+/// The names of the `pub` and `pub(crate)` types of a file.
 fn visible_types(text: &str) -> impl Iterator<Item = &str> {
     let lines = text.lines().take_while(|line| *line != "mod tests {");
     lines.filter_map(|line| {
@@ -44,22 +44,22 @@ fn visible_types(text: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn visible_types_have_names_of_their_own() {
-    // Each service's own, named by its crate.
+    // Each service has a type of this name, always written with the name of its crate.
     const SHARED_NAMES: [&str; 1] = ["Config"];
     let mut files = Vec::new();
     for folder in ["shared", "api/src", "fanout/src", "persister/src", "deploy/src"] {
         sources(&root().join(folder), &mut files);
     }
-    let mut places: HashMap<String, Vec<PathBuf>> = HashMap::new();
-    // Types of a dialect are a concept in the dialect's format: their module says which.
+    let mut files_by_name: HashMap<String, Vec<PathBuf>> = HashMap::new();
+    // A dialect may have its own type for a concept, named alike: the module says which dialect.
     for file in files.iter().filter(|file| !file.to_string_lossy().contains("/dialects/")) {
-        let text = std::fs::read_to_string(file).expect("a source");
+        let text = std::fs::read_to_string(file).expect("a source file");
         for name in visible_types(&text) {
-            places.entry(name.to_owned()).or_default().push(file.clone());
+            files_by_name.entry(name.to_owned()).or_default().push(file.clone());
         }
     }
-    places.retain(|name, files| files.len() > 1 && !SHARED_NAMES.contains(&name.as_str()));
-    assert!(places.is_empty(), "one name for several types: {places:#?}");
+    files_by_name.retain(|name, files| files.len() > 1 && !SHARED_NAMES.contains(&name.as_str()));
+    assert!(files_by_name.is_empty(), "each type must have a name of its own: {files_by_name:#?}");
 }
 
 #[test]
@@ -68,16 +68,16 @@ fn modules_open_with_a_sentence_and_have_at_most_400_lines() {
     for folder in ["shared", "api", "fanout", "persister", "deploy", "tests"] {
         sources(&root().join(folder), &mut files);
     }
-    assert!(files.len() > 50, "the tree was not found");
+    assert!(files.len() > 50, "the source files must be found");
     for file in files {
-        let text = std::fs::read_to_string(&file).expect("a source");
+        let text = std::fs::read_to_string(&file).expect("a source file");
         assert!(
             begins_with_verb(&text),
-            "{}: does not open with what it does, as a sentence",
+            "{}: must begin with a sentence whose first word is a verb",
             file.display()
         );
         let lines = text.lines().count();
-        assert!(lines <= 400, "{}: {lines} lines hold more than one thing", file.display());
+        assert!(lines <= 400, "{}: has {lines} lines, and may have 400", file.display());
     }
 }
 
@@ -88,27 +88,32 @@ fn subjects_are_spelled_in_one_file() {
         sources(&root().join(folder), &mut files);
     }
     for file in files.iter().filter(|file| !file.ends_with("protocol/src/subject.rs")) {
-        let text = std::fs::read_to_string(file).expect("a source");
-        for spelled in ["\"chat.{", "\"live.{", "\"rpc.", "\"applied.", "\"CHAT_"] {
-            assert!(!text.contains(spelled), "{}: spells a subject: {spelled}", file.display());
+        let text = std::fs::read_to_string(file).expect("a source file");
+        for literal in ["\"chat.{", "\"live.{", "\"rpc.", "\"applied.", "\"CHAT_"] {
+            assert!(
+                !text.contains(literal),
+                "{}: must build subjects by protocol::subject, not by {literal}",
+                file.display()
+            );
         }
     }
 }
 
 #[test]
 fn manifests_keep_the_crates_apart() {
-    let manifest =
-        |name: &str| std::fs::read_to_string(root().join(name).join("Cargo.toml")).expect("a manifest");
-    assert!(!manifest("fanout").contains("sqlx"), "fanout never touches Postgres");
-    assert!(!root().join("api/migrations").exists(), "api changes no table");
-    assert!(!manifest("deploy").contains("load."), "the load generator is no part of the product");
+    let manifest = |name: &str| {
+        std::fs::read_to_string(root().join(name).join("Cargo.toml")).expect("the crate has a manifest")
+    };
+    assert!(!manifest("fanout").contains("sqlx"), "fanout must not depend on sqlx");
+    assert!(!root().join("api/migrations").exists(), "api must have no migrations");
+    assert!(!manifest("deploy").contains("load."), "deploy must not depend on the load generator");
     for name in ["shared/log", "shared/protocol", "shared/service", "api", "fanout", "persister"] {
-        assert!(!manifest(name).contains("tests."), "{name} imports the tests");
+        assert!(!manifest(name).contains("tests."), "{name} must not depend on the tests");
     }
 }
 
-/// Whether a file has the test of a path, as `live::removal::name`: its modules are parts of the file's own path, or
-/// modules within it.
+/// Whether a file has the test of a path such as `live::removal::name`: its modules are parts of the file's path, or
+/// modules inside the file.
 fn has_test(file: &Path, text: &str, modules: &[&str], name: &str) -> bool {
     let path = file.with_extension("");
     let is_module = |module: &&str| {
@@ -126,19 +131,19 @@ fn promises_name_tests_that_exist() {
     let texts: Vec<(PathBuf, String)> = files
         .into_iter()
         .map(|file| {
-            let text = std::fs::read_to_string(&file).expect("a source");
+            let text = std::fs::read_to_string(&file).expect("a source file");
             (file, text)
         })
         .collect();
     let tables = ["tests/README.md", "deploy/SECURITY.md"]
-        .map(|file| std::fs::read_to_string(root().join(file)).expect("a table"));
+        .map(|file| std::fs::read_to_string(root().join(file)).expect("the file exists"));
     let quoted = tables.iter().flat_map(|table| table.split('`').skip(1).step_by(2));
     let named = quoted.filter(|code| code.contains("::") && !code.contains(' ') && !code.ends_with("::"));
     let paths: Vec<Vec<&str>> = named.map(|path| path.split("::").collect()).collect();
-    assert!(paths.len() > 50, "the table was not found");
+    assert!(paths.len() > 50, "the tables of promises must be found");
     for path in paths {
         let Some((name, modules)) = path.split_last() else { continue };
-        let is_there = texts.iter().any(|(file, text)| has_test(file, text, modules, name));
-        assert!(is_there, "{}: no such test", path.join("::"));
+        let exists = texts.iter().any(|(file, text)| has_test(file, text, modules, name));
+        assert!(exists, "{}: a promise names a test that does not exist", path.join("::"));
     }
 }

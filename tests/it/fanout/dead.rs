@@ -1,4 +1,4 @@
-//! Tests nodes that are gone, or were taken for gone: their people leave within the bound, and nobody else's.
+//! Tests nodes that die, or are declared dead by mistake: exactly their participants leave, within the documented time.
 
 use std::time::{Duration, Instant};
 
@@ -10,9 +10,9 @@ use tests::{
 };
 
 /// Documented time within which participants of a dead node leave.
-const BOUND: Duration = Duration::from_secs(20);
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longer than the silence after which a node is declared dead.
-const SILENCE: Duration = Duration::from_secs(14);
+const LONG_SILENCE: Duration = Duration::from_secs(14);
 
 async fn join(cluster: &Cluster, node: usize, user: &str, room: u64) -> (Socket, RoomView) {
     let mut socket = cluster.socket(node, user).await;
@@ -20,8 +20,8 @@ async fn join(cluster: &Cluster, node: usize, user: &str, room: u64) -> (Socket,
     (socket, data)
 }
 
-/// Makes a room with Eve on the first node, who has seen `others` join on the second.
-async fn room(cluster: &Cluster, others: &[&str]) -> (u64, Socket, Vec<Socket>) {
+/// Creates a room, lets Eve join on the first node, and `others` on the second.
+async fn create_room_with(cluster: &Cluster, others: &[&str]) -> (u64, Socket, Vec<Socket>) {
     let room = cluster.rest(0, "ann").create_room("tea").await;
     let (mut watcher, _) = join(cluster, 0, "eve", room).await;
     watcher.event("participant-join").await;
@@ -33,14 +33,14 @@ async fn room(cluster: &Cluster, others: &[&str]) -> (u64, Socket, Vec<Socket>) 
     (room, watcher, sockets)
 }
 
-/// Waits for leaves of exactly these people; returns how long that took.
-async fn leave(watcher: &mut Socket, mut people: Vec<&str>) -> Duration {
+/// Waits until exactly these participants have left; returns how long that took.
+async fn wait_for_leaves(watcher: &mut Socket, mut people: Vec<&str>) -> Duration {
     let since = Instant::now();
     while !people.is_empty() {
         let push = watcher.event("participant-leave").await;
         let user = push.user();
-        let place = people.iter().position(|name| *name == user);
-        people.remove(place.unwrap_or_else(|| panic!("{user} leaves")));
+        let index = people.iter().position(|name| *name == user);
+        people.remove(index.unwrap_or_else(|| panic!("{user} must not leave")));
     }
     since.elapsed()
 }
@@ -58,32 +58,32 @@ async fn counter(cluster: &Cluster, name: &str) -> u64 {
 async fn count(node: &Node, name: &str) -> u64 {
     let metrics = node.metrics().await;
     let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.map_or(0, |value| value.parse().expect("a count"))
+    value.map_or(0, |value| value.parse().expect("a valid number"))
 }
 
 #[tokio::test]
 async fn people_of_a_dead_node_leave() {
     let mut cluster = Cluster::start(Size { fanout: 2, api: 2, ..Size::default() }).await;
-    let (room, mut watcher, _sockets) = room(&cluster, &["bob", "dan"]).await;
+    let (room, mut watcher, _sockets) = create_room_with(&cluster, &["bob", "dan"]).await;
     cluster.fanout[1].kill9();
-    // Up again under its name at once: its people are not back by that.
+    // The node restarts at once under the same name: its participants must leave all the same.
     cluster.fanout[1].restart();
-    let took = leave(&mut watcher, vec!["bob", "dan"]).await;
-    assert!(took < BOUND, "{took:?}");
+    let elapsed = wait_for_leaves(&mut watcher, vec!["bob", "dan"]).await;
+    assert!(elapsed < LEAVE_TIMEOUT, "{elapsed:?}");
     let (_, data) = join(&cluster, 0, "ann", room).await;
     assert_eq!(data.participants, Some(vec!["eve".to_owned()]));
     let pool = cluster.database.pool().await;
-    eventually("they are offline", || async {
+    eventually("both users are offline", || async {
         let sql = "SELECT count(*) FROM online WHERE present AND user_id IN ('bob', 'dan')";
         let online: i64 = sqlx::query_scalar(sql).fetch_one(&pool).await.ok()?;
         (online == 0).then_some(())
     })
     .await;
-    eventually("both api nodes have declared it", || async {
+    eventually("both api nodes have declared the node dead", || async {
         (counter(&cluster, "roomcast_dead_nodes_total").await == 2).then_some(())
     })
     .await;
-    // Two places of two people; the node that comes second finds its leaves said already.
+    // Two users, each in the room and online, make 4 leaves. Both api nodes may append them: 8 at most.
     let leaves = counter(&cluster, "roomcast_dead_node_leaves_total").await;
     assert!((4..=8).contains(&leaves), "{leaves}");
 }
@@ -91,13 +91,13 @@ async fn people_of_a_dead_node_leave() {
 #[tokio::test]
 async fn people_of_a_node_that_died_unknown_to_all_leave() {
     let mut cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
-    let (_, mut watcher, _sockets) = room(&cluster, &["bob"]).await;
+    let (_, mut watcher, _sockets) = create_room_with(&cluster, &["bob"]).await;
     cluster.api[0].kill9();
     cluster.fanout[1].kill9();
     cluster.api[0].restart();
     cluster.api[0].wait_until_ready().await;
-    let took = leave(&mut watcher, vec!["bob"]).await;
-    assert!(took < BOUND, "{took:?}");
+    let elapsed = wait_for_leaves(&mut watcher, vec!["bob"]).await;
+    assert!(elapsed < LEAVE_TIMEOUT, "{elapsed:?}");
 }
 
 #[tokio::test]
@@ -105,7 +105,7 @@ async fn people_of_a_dead_node_leave_in_several_batches() {
     const PEOPLE: i64 = 1_200;
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let pool = cluster.database.pool().await;
-    // As a process that nobody ever heard has left them.
+    // The rows of a process that no node ever received a heartbeat from.
     sqlx::query(
         "INSERT INTO participant (shard, room, user_id, incarnation, counter, present)
          SELECT n % 8, 8 + n % 8, 'u' || n, -7, n, true FROM generate_series(1, $1) AS n",
@@ -113,31 +113,33 @@ async fn people_of_a_dead_node_leave_in_several_batches() {
     .bind(PEOPLE)
     .execute(&pool)
     .await
-    .expect("rows");
-    eventually("all have left", || async {
+    .expect("the query succeeds");
+    eventually("all participants have left", || async {
         let sql = "SELECT count(*) FROM participant WHERE present";
-        let left: i64 = sqlx::query_scalar(sql).fetch_one(&pool).await.ok()?;
-        (left == 0).then_some(())
+        let present: i64 = sqlx::query_scalar(sql).fetch_one(&pool).await.ok()?;
+        (present == 0).then_some(())
     })
     .await;
-    let words: Vec<i64> =
-        sqlx::query_scalar("SELECT DISTINCT counter FROM participant").fetch_all(&pool).await.expect("rows");
-    assert_eq!(words, [i64::MAX]);
+    let counters: Vec<i64> = sqlx::query_scalar("SELECT DISTINCT counter FROM participant")
+        .fetch_all(&pool)
+        .await
+        .expect("the query succeeds");
+    assert_eq!(counters, [i64::MAX]);
 }
 
 #[tokio::test]
 async fn node_taken_for_dead_comes_back_with_its_people() {
     let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
-    let (room, mut watcher, mut sockets) = room(&cluster, &["bob"]).await;
+    let (room, mut watcher, mut sockets) = create_room_with(&cluster, &["bob"]).await;
     cluster.fanout[1].pause();
-    leave(&mut watcher, vec!["bob"]).await;
+    wait_for_leaves(&mut watcher, vec!["bob"]).await;
     cluster.fanout[1].resume();
-    let back = watcher.event("participant-join").await;
-    assert_eq!(back.user(), "bob");
+    let push = watcher.event("participant-join").await;
+    assert_eq!(push.user(), "bob");
     assert!(count(&cluster.fanout[1], "roomcast_incarnations_total").await > 0);
-    // By the same socket, which is in the room as ever; and its leave counts.
+    // The same socket is still in the room, and its leave is effective.
     sockets[0].leave_room(room).await;
-    leave(&mut watcher, vec!["bob"]).await;
+    wait_for_leaves(&mut watcher, vec!["bob"]).await;
 }
 
 #[tokio::test]
@@ -147,24 +149,24 @@ async fn isolated_api_node_declares_nobody_dead() {
         ProxiedConnection::Broker("api"),
     )
     .await;
-    let (_, mut watcher, _sockets) = room(&cluster, &["bob"]).await;
-    let link = cluster.api[0].proxy();
+    let (_, mut watcher, _sockets) = create_room_with(&cluster, &["bob"]).await;
+    let proxy = cluster.api[0].proxy();
     for cut in [true, false] {
         if cut {
-            link.cut();
+            proxy.cut();
         } else {
-            link.stall();
+            proxy.stall();
         }
-        // That nothing happens has no event to wait for.
-        tokio::time::sleep(SILENCE).await;
-        link.restore();
-        eventually("api hears again", || async {
-            cluster.api[0].readyz().await.filter(|said| said.contains("\"ready\":true"))
+        // Nothing must happen for this time, so there is no event to wait for.
+        tokio::time::sleep(LONG_SILENCE).await;
+        proxy.restore();
+        eventually("api is connected to the broker again", || async {
+            cluster.api[0].readyz().await.filter(|text| text.contains("\"ready\":true"))
         })
         .await;
     }
-    // Long enough to judge by what it heard since, had it counted what it did not hear.
-    tokio::time::sleep(SILENCE).await;
+    // Long enough to declare a node dead by the silence, if api counted the time without a connection.
+    tokio::time::sleep(LONG_SILENCE).await;
     assert_eq!(counter(&cluster, "roomcast_dead_nodes_total").await, 0);
     let pushes = watcher.pushes_until_pong().await;
     assert!(pushes.iter().all(|push| push.event != "participant-leave"), "{pushes:?}");

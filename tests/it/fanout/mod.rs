@@ -1,4 +1,4 @@
-//! Tests what sockets are pushed meanwhile: joins and leaves, dead nodes, ended rights, events about a person,
+//! Tests pushes to open sockets: joins and leaves, dead nodes, rights that end, events about a user,
 //! positions.
 
 mod closing;

@@ -1,4 +1,4 @@
-//! Tests events about a person, which reach all their sockets, and unstored events, which reach the right ones.
+//! Tests events about a user, which reach all their sockets, and unstored events, which reach only the right sockets.
 
 use reqwest::StatusCode;
 use serde_json::json;
@@ -9,27 +9,24 @@ use tests::paths;
 async fn invitation_reaches_every_socket_of_a_person_once() {
     let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let ann = cluster.rest(0, "ann");
-    let (_, room) = ann.post(paths::ROOMS, json!({ "name": "board", "private": true })).await;
-    let room = room["id"].as_u64().expect("an id");
+    let room = ann.create(paths::ROOMS, json!({ "name": "board", "private": true })).await;
     let mut sockets = [cluster.socket(0, "bob").await, cluster.socket(1, "bob").await];
     sockets[1].subscribe("user-bob").await;
-    // Nobody hears what another person is asked: `bob.smith` is one token of a subject.
+    // Nobody gets the events of another user: `bob.smith` is one token of a subject, not two.
     let mut stranger = cluster.socket(0, "bob.smith").await;
-    let (status, made) = ann.post(&paths::invitations(room), json!({ "user": "bob" })).await;
-    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let invitation = ann.invite(room, "bob").await;
     for socket in &mut sockets {
         let push = socket.event("invitation").await;
         assert_eq!(push.channel, "user-bob");
-        assert_eq!((&push.data["id"], push.room()), (&made["id"], room), "{push}");
+        assert_eq!((push.data_u64("id"), push.room()), (invitation, room), "{push}");
         assert_eq!(push.data["by"], "ann");
-        let rest = socket.pushes_until_pong().await;
-        assert!(rest.iter().all(|push| push.event != "invitation"), "{rest:?}");
+        let later_pushes = socket.pushes_until_pong().await;
+        assert!(later_pushes.iter().all(|push| push.event != "invitation"), "{later_pushes:?}");
     }
     assert!(stranger.pushes_until_pong().await.is_empty());
 
-    let id = made["id"].as_u64().expect("an id");
     let bob = cluster.rest(0, "bob");
-    let (status, answer) = bob.post(&format!("/api/v1/invitations/{id}/accept"), json!({})).await;
+    let (status, answer) = bob.post(&paths::accept(invitation), json!({})).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
     sockets[0].join_room(room).await;
 }
@@ -60,8 +57,8 @@ async fn signal_goes_to_people_of_a_common_room_only() {
     assert_eq!(refused.status, 403, "{refused}");
     ann.join_room(room).await;
     bob.join_room(room).await;
-    // Who is in a room is known to api once it is in Postgres.
-    tests::eventually("the two are in", || async {
+    // Api knows the participants of a room once they are in Postgres.
+    tests::eventually("both users are participants", || async {
         let (_, room) = cluster.rest(0, "ann").get(&paths::room(room)).await;
         (room["participants"] == json!(["ann", "bob"])).then_some(())
     })
@@ -77,23 +74,25 @@ async fn signal_needs_a_room_that_both_have_joined() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let body = json!({ "name": "trap", "private": true, "users": ["bob"] });
-    let (_, room) = ann.post(paths::ROOMS, body).await;
-    let room = room["id"].as_u64().expect("an id");
+    let room = ann.create(paths::ROOMS, body).await;
     let mut socket = cluster.socket(0, "ann").await;
     socket.join_room(room).await;
     ann.send_message(room, "hello").await;
     let mut victim = cluster.socket(0, "bob").await;
     let offer = json!({ "user": "bob", "data": 1 });
-    tests::eventually("she is in", || async {
+    tests::eventually("ann is a participant", || async {
         let (_, room) = ann.get(&paths::room(room)).await;
         (room["participants"] == json!(["ann"])).then_some(())
     })
     .await;
     let refused = socket.act("signal", offer.clone()).await;
-    assert_eq!(refused.status, 403, "named is not there: {refused}");
+    assert_eq!(
+        refused.status, 403,
+        "bob is a member, but has not joined, so the signal must be refused: {refused}"
+    );
     assert!(victim.pushes_until_pong().await.is_empty());
     bob.send_message(room, "what is this?").await;
-    // It is read from Postgres.
+    // A page of history waits until the message is in Postgres.
     bob.get(&paths::messages(room)).await;
     socket.act_ok("signal", offer).await;
     victim.event("signal").await;
@@ -119,7 +118,7 @@ async fn flood_of_signals_is_refused_and_causes_no_catch_up() {
     for socket in [&mut sockets[0], &mut victim] {
         socket.join_room(room).await;
     }
-    tests::eventually("the two are in", || async {
+    tests::eventually("both users are participants", || async {
         let (_, room) = ann.get(&paths::room(room)).await;
         (room["participants"] == json!(["ann", "bob"])).then_some(())
     })
@@ -140,7 +139,7 @@ async fn flood_of_signals_is_refused_and_causes_no_catch_up() {
         ann.send_message(quiet, &format!("{round}")).await;
         assert_eq!(reader.event("chat-message").await.message(), round.to_string());
     }
-    assert_eq!((sent, refused), (20, 80), "all sockets of a person share what the pair may");
+    assert_eq!((sent, refused), (20, 80), "all sockets of a user must share the limit of a pair of users");
     for _ in 0..20 {
         victim.event("signal").await;
     }
@@ -152,21 +151,23 @@ async fn flood_of_signals_is_refused_and_causes_no_catch_up() {
 async fn newer_token_keeps_a_socket_open() {
     let cluster = Cluster::start(Size::default()).await;
     let now = protocol::clock::Timestamp::now().unix_ms() / 1_000;
-    let short = sign(&json!({ "user_id": "bob", "exp": now + 4 }));
+    let short_lived_token = sign(&json!({ "user_id": "bob", "exp": now + 4 }));
     let address = cluster.fanout[0].address();
-    let mut kept = tests::client::Socket::open(&address, &short).await.expect("it opens");
-    let mut lost = tests::client::Socket::open(&address, &short).await.expect("it opens");
-    let other = kept.act("authenticate", json!({ "token": token("ann") })).await;
+    let mut renewed =
+        tests::client::Socket::open(&address, &short_lived_token).await.expect("the socket opens");
+    let mut expired =
+        tests::client::Socket::open(&address, &short_lived_token).await.expect("the socket opens");
+    let other = renewed.act("authenticate", json!({ "token": token("ann") })).await;
     assert_eq!(other.status, 403, "{other}");
-    let wrong = kept.act("authenticate", json!({ "token": "x" })).await;
+    let wrong = renewed.act("authenticate", json!({ "token": "x" })).await;
     assert_eq!(wrong.status, 401, "{wrong}");
-    kept.act_ok("authenticate", json!({ "token": token("bob") })).await;
+    renewed.act_ok("authenticate", json!({ "token": token("bob") })).await;
     let closed = loop {
-        match lost.next().await {
+        match expired.next().await {
             Ok(_) => {}
             Err(closed) => break closed.to_string(),
         }
     };
     assert!(closed.contains("closed 4001"), "{closed}");
-    kept.pushes_until_pong().await;
+    renewed.pushes_until_pong().await;
 }

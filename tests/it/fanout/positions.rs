@@ -1,19 +1,21 @@
-//! Tests positions: up to where a socket has all events, and what a resume from there is answered.
+//! Tests positions: up to which event a socket has all events, and the answer to a resume from there.
 
 use serde_json::json;
 use service::nats::BrokerUser;
 use tests::cluster::{Cluster, Size};
 use tests::paths;
 
-async fn position(socket: &mut tests::client::Socket) -> Vec<(u64, u64)> {
+async fn next_position(socket: &mut tests::client::Socket) -> Vec<(u64, u64)> {
     let push = loop {
         let push = socket.push().await;
         if push.event == "position" {
             break push;
         }
     };
-    let pairs = push.data.as_array().expect("a list").iter();
-    pairs.map(|pair| (pair[0].as_u64().expect("an epoch"), pair[1].as_u64().expect("a place"))).collect()
+    let pairs = push.data.as_array().expect("the answer is a list").iter();
+    pairs
+        .map(|pair| (pair[0].as_u64().expect("a valid epoch"), pair[1].as_u64().expect("a valid sequence")))
+        .collect()
 }
 
 #[tokio::test]
@@ -22,11 +24,11 @@ async fn quiet_room_resumes_from_a_position() {
     let ann = cluster.rest(0, "ann");
     let (quiet, busy) = (ann.create_room("quiet").await, ann.create_room("busy").await);
     let mut socket = cluster.socket(0, "bob").await;
-    let followed = socket.subscribe_room(quiet).await;
+    let subscription = socket.subscribe_room(quiet).await;
     ann.send_message(busy, "elsewhere").await;
-    let all = position(&mut socket).await;
-    let (epoch, sequence) = all[followed.shard];
-    assert_eq!(epoch, followed.epoch);
+    let all = next_position(&mut socket).await;
+    let (epoch, sequence) = all[subscription.shard];
+    assert_eq!(epoch, subscription.epoch);
     drop(socket);
     let id = ann.send_message(quiet, "at last").await;
     let mut socket = cluster.socket(1, "bob").await;
@@ -59,14 +61,14 @@ async fn quiet_room_resumes_though_its_last_event_has_left_the_log() {
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("tea").await;
     let (first, last) = (ann.send_message(room, "one").await, ann.send_message(room, "two").await);
-    // What the persister does once it is old.
-    tests::eventually("both are in Postgres", || async {
+    // Purges the log as the persister does with old events.
+    tests::eventually("both messages are in Postgres", || async {
         let (_, page) = ann.get(&paths::messages(room)).await;
         (page["results"].as_array().map(Vec::len) == Some(2)).then_some(())
     })
     .await;
     let (jetstream, shard) = (cluster.jetstream(BrokerUser::Persister).await, cluster.shard_of(room).await);
-    log::purge_below(&jetstream, shard, last + 1).await.expect("purged");
+    log::purge_below(&jetstream, shard, last + 1).await.expect("the log is purged");
     let channel = format!("room-{room}");
     for (since, recovered) in [(last, true), (first, false)] {
         let mut socket = cluster.socket(0, "bob").await;

@@ -1,4 +1,4 @@
-//! Tests that a person has one join and one leave, however many sockets, tabs and nodes.
+//! Tests that a user has one join and one leave, with any number of sockets on any number of nodes.
 
 use serde_json::json;
 use tests::paths;
@@ -9,7 +9,7 @@ use tests::{
     native::{Push, RoomView},
 };
 
-fn users(pushes: &[Push], event: &str) -> Vec<String> {
+fn users_of(pushes: &[Push], event: &str) -> Vec<String> {
     let of = pushes.iter().filter(|push| push.event == event);
     of.map(|push| push.user().to_owned()).collect()
 }
@@ -42,12 +42,15 @@ async fn many_sockets_on_many_nodes_are_one_participant() {
     let id = ann.send_message(room, "still here?").await;
     assert_eq!(watcher.event("chat-message").await.id(), id);
     third.leave_room(room).await;
-    let left = watcher.event("participant-leave").await;
-    assert_eq!(left.data, json!({ "user": "bob", "room": room }));
-    let rest = watcher.pushes_until_pong().await;
-    assert_eq!((users(&rest, "participant-join"), users(&rest, "participant-leave")), (vec![], vec![]));
+    let leave = watcher.event("participant-leave").await;
+    assert_eq!(leave.data, json!({ "user": "bob", "room": room }));
+    let later_pushes = watcher.pushes_until_pong().await;
+    assert_eq!(
+        (users_of(&later_pushes, "participant-join"), users_of(&later_pushes, "participant-leave")),
+        (vec![], vec![])
+    );
 
-    // Postgres says the same.
+    // Postgres has the leave too.
     eventually("bob has left", || async {
         let (_, room) = ann.get(&paths::room(room)).await;
         (room["participants"] == json!(["eve"])).then_some(())
@@ -66,11 +69,11 @@ async fn reconnect_within_the_grace_is_no_leave() {
     drop(bob);
     let (bob, _) = join(&cluster, 0, "bob", room).await;
     drop(bob);
-    // The grace after the second close ends in a leave, and there was none before.
-    let left = watcher.event("participant-leave").await;
-    assert_eq!(left.user(), "bob");
-    let rest = watcher.pushes_until_pong().await;
-    assert!(rest.is_empty(), "{rest:?}");
+    // Bob leaves after the second close, not after the first.
+    let leave = watcher.event("participant-leave").await;
+    assert_eq!(leave.user(), "bob");
+    let later_pushes = watcher.pushes_until_pong().await;
+    assert!(later_pushes.is_empty(), "{later_pushes:?}");
 }
 
 #[tokio::test]
@@ -88,5 +91,5 @@ async fn stopping_node_publishes_the_leaves_of_its_people() {
     });
     drop(bob);
     assert_eq!(watcher.event("participant-leave").await.user(), "bob");
-    assert_eq!(stopping.await.expect("it stops").code(), Some(0));
+    assert_eq!(stopping.await.expect("the node stops").code(), Some(0));
 }

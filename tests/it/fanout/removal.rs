@@ -1,4 +1,4 @@
-//! Tests the end of rights, at once and on every node: removed people are told, and pushed nothing after it.
+//! Tests that rights end at once and on every node: removed users get `unsubscribed`, and no later event.
 
 use std::{
     collections::HashSet,
@@ -14,13 +14,7 @@ use tests::{
 };
 
 /// Documented time within which a removal takes effect without its event.
-const BOUND: Duration = Duration::from_secs(60);
-
-async fn make(rest: &Rest, body: Value) -> u64 {
-    let (status, room) = rest.post(paths::ROOMS, body).await;
-    assert_eq!(status, StatusCode::CREATED, "{room}");
-    room["id"].as_u64().expect("an id")
-}
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(60);
 
 async fn join(cluster: &Cluster, node: usize, user: &str, room: u64) -> Socket {
     let mut socket = cluster.socket(node, user).await;
@@ -28,14 +22,14 @@ async fn join(cluster: &Cluster, node: usize, user: &str, room: u64) -> Socket {
     socket
 }
 
-/// Checks that the socket was put out and got nothing that was sent afterwards.
-async fn is_out(socket: &mut Socket, ann: &Rest, witness: &mut Socket, room: u64) {
-    let out = socket.event("unsubscribed").await;
-    assert_eq!(out.channel, format!("room-{room}"));
+/// Checks that the socket is unsubscribed and gets no message that is sent afterwards.
+async fn expect_unsubscribed(socket: &mut Socket, ann: &Rest, witness: &mut Socket, room: u64) {
+    let unsubscribed = socket.event("unsubscribed").await;
+    assert_eq!(unsubscribed.channel, format!("room-{room}"));
     let id = ann.send_message(room, "among us").await;
     while witness.event("chat-message").await.id() != id {}
-    let rest = socket.pushes_until_pong().await;
-    assert!(rest.iter().all(|push| push.event != "chat-message"), "{rest:?}");
+    let later_pushes = socket.pushes_until_pong().await;
+    assert!(later_pushes.iter().all(|push| push.event != "chat-message"), "{later_pushes:?}");
     let answer = socket.act("create_message", json!({ "room_pk": room, "msg_text": "hi" })).await;
     assert_eq!(answer.status, 404, "{answer}");
     let answer = socket.act("join_room", json!({ "room_pk": room })).await;
@@ -46,7 +40,7 @@ async fn is_out(socket: &mut Socket, ann: &Rest, witness: &mut Socket, room: u64
 async fn removal_from_a_private_room_ends_the_subscription_on_every_node() {
     let cluster = Cluster::start(Size { api: 2, fanout: 2, ..Size::default() }).await;
     let ann = cluster.rest(0, "ann");
-    let room = make(&ann, json!({ "name": "board", "private": true, "users": ["bob", "eve"] })).await;
+    let room = ann.create_private_room(&["bob", "eve"]).await;
     let mut witness = join(&cluster, 0, "eve", room).await;
     let mut sockets = [join(&cluster, 0, "bob", room).await, join(&cluster, 1, "bob", room).await];
     let path = paths::member(room, "bob");
@@ -54,9 +48,9 @@ async fn removal_from_a_private_room_ends_the_subscription_on_every_node() {
     assert_eq!(status, StatusCode::NO_CONTENT);
     for bob in &mut sockets {
         assert_eq!(bob.event("member-remove").await.user(), "bob");
-        is_out(bob, &ann, &mut witness, room).await;
+        expect_unsubscribed(bob, &ann, &mut witness, room).await;
     }
-    // Let in again, he may come back.
+    // Once added again, he may join again.
     let (status, _) = ann.put(&path, Value::Null).await;
     assert_eq!(status, StatusCode::NO_CONTENT);
     sockets[0].join_room(room).await;
@@ -68,46 +62,42 @@ async fn removal_from_a_private_room_ends_the_subscription_on_every_node() {
 async fn removal_from_a_team_ends_the_subscriptions_to_its_rooms() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let (status, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["bob", "eve"] })).await;
-    assert_eq!(status, StatusCode::CREATED, "{team}");
-    let team = team["id"].as_u64().expect("an id");
-    let room = make(&ann, json!({ "name": "deck", "team": team })).await;
+    let team = ann.create_team("crew", &["bob", "eve"]).await;
+    let room = ann.create_team_room("deck", team).await;
     let mut witness = join(&cluster, 0, "eve", room).await;
     let mut bob = join(&cluster, 0, "bob", room).await;
     let channel = format!("team-{team}");
     let mut follower = cluster.socket(0, "bob").await;
     follower.subscribe(&channel).await;
     witness.subscribe(&channel).await;
-    let path = format!("/api/v1/teams/{team}/members");
-    let removed = ann.delete(&format!("{path}/bob")).await;
+    let removed = ann.delete(&paths::team_member(team, "bob")).await;
     assert_eq!(removed.0, StatusCode::NO_CONTENT);
-    is_out(&mut bob, &ann, &mut witness, room).await;
+    expect_unsubscribed(&mut bob, &ann, &mut witness, room).await;
 
     assert_eq!(follower.event("team-member-remove").await.user(), "bob");
     assert_eq!(follower.event("unsubscribed").await.channel, channel);
-    let added = ann.put(&format!("{path}/dan"), Value::Null).await;
+    let added = ann.put(&paths::team_member(team, "dan"), Value::Null).await;
     assert_eq!(added.0, StatusCode::NO_CONTENT);
     while witness.event("team-member-add").await.user() != "dan" {}
-    let rest = follower.pushes_until_pong().await;
-    assert!(rest.iter().all(|push| push.channel != channel), "{rest:?}");
+    let later_pushes = follower.pushes_until_pong().await;
+    assert!(later_pushes.iter().all(|push| push.channel != channel), "{later_pushes:?}");
     let answer = follower.act("subscribe", json!({ "channel": channel })).await;
     assert_eq!(answer.status, 404, "{answer}");
 }
 
-/// An admin's socket continues with a token of an ordinary person.
+/// An admin's socket authenticates again with a token without admin rights.
 #[tokio::test]
 async fn newer_token_with_fewer_rights_ends_subscriptions() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["eve"] })).await;
-    let team = format!("team-{}", team["id"]);
-    let private = make(&ann, json!({ "name": "board", "private": true, "users": ["eve"] })).await;
+    let team = format!("team-{}", ann.create_team("crew", &["eve"]).await);
+    let private = ann.create_private_room(&["eve"]).await;
     let public = ann.create_room("general").await;
     let mut witness = join(&cluster, 0, "eve", private).await;
     let mut admins = Vec::new();
     for _ in 0..2 {
         let token = sign(&json!({ "user_id": "carl", "is_admin": true }));
-        let mut carl = Socket::open(&cluster.fanout[0].address(), &token).await.expect("it opens");
+        let mut carl = Socket::open(&cluster.fanout[0].address(), &token).await.expect("the socket opens");
         for room in [private, public] {
             carl.join_room(room).await;
         }
@@ -116,17 +106,17 @@ async fn newer_token_with_fewer_rights_ends_subscriptions() {
     }
     let token = sign(&json!({ "user_id": "carl" }));
     admins[0].act_ok("authenticate", json!({ "token": token })).await;
-    let mut out = Vec::new();
+    let mut unsubscribed = Vec::new();
     for _ in 0..2 {
         let push = admins[0].event("unsubscribed").await;
-        out.push(push.channel);
+        unsubscribed.push(push.channel);
     }
-    out.sort();
-    assert_eq!(out, [format!("room-{private}"), team]);
+    unsubscribed.sort();
+    assert_eq!(unsubscribed, [format!("room-{private}"), team]);
     let id = ann.send_message(private, "among us").await;
     while witness.event("chat-message").await.id() != id {}
-    let rest = admins[0].pushes_until_pong().await;
-    assert!(rest.iter().all(|push| push.event != "chat-message"), "{rest:?}");
+    let later_pushes = admins[0].pushes_until_pong().await;
+    assert!(later_pushes.iter().all(|push| push.event != "chat-message"), "{later_pushes:?}");
     assert_eq!(admins[1].event("chat-message").await.id(), id);
     let id = ann.send_message(public, "to all").await;
     assert_eq!(admins[0].event("chat-message").await.id(), id);
@@ -142,7 +132,7 @@ async fn room_made_private_keeps_only_its_members() {
     let path = paths::room(room);
     let (status, body) = ann.patch(&path, json!({ "private": true })).await;
     assert_eq!((status, &body["private"]), (StatusCode::OK, &json!(true)), "{body}");
-    is_out(&mut bob, &ann, &mut witness, room).await;
+    expect_unsubscribed(&mut bob, &ann, &mut witness, room).await;
 }
 
 #[tokio::test]
@@ -166,14 +156,14 @@ async fn closed_room_is_left_by_everyone() {
 
 #[tokio::test]
 async fn removals_that_no_event_told_end_within_a_minute_in_every_room() {
-    /// Several rooms of a shard, so that api is asked about more than one at once.
+    /// Several rooms per shard, so that fanout asks api about several of them in one request.
     const ROOMS: usize = 24;
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let mut rooms = Vec::new();
     for n in 0..ROOMS {
         let body = json!({ "name": format!("board {n}"), "private": true, "users": ["bob", "eve"] });
-        rooms.push(make(&ann, body).await);
+        rooms.push(ann.create(paths::ROOMS, body).await);
     }
     let (mut witness, mut bob) = (cluster.socket(0, "eve").await, cluster.socket(0, "bob").await);
     for room in &rooms {
@@ -181,21 +171,25 @@ async fn removals_that_no_event_told_end_within_a_minute_in_every_room() {
             socket.join_room(*room).await;
         }
     }
-    // As if all word of the removals had been lost.
+    // Deletes the rows without an event, as if all notices of the removals had been lost.
     let pool = cluster.database.pool().await;
     let deleted = sqlx::query("DELETE FROM room_member WHERE user_id = 'bob'").execute(&pool).await;
-    assert_eq!(usize::try_from(deleted.expect("a superuser may").rows_affected()).expect("few"), ROOMS);
-    let began = Instant::now();
-    let mut ended = HashSet::new();
-    while ended.len() < ROOMS {
+    assert_eq!(
+        usize::try_from(deleted.expect("a superuser may delete rows").rows_affected())
+            .expect("a small number"),
+        ROOMS
+    );
+    let start = Instant::now();
+    let mut channels = HashSet::new();
+    while channels.len() < ROOMS {
         let push = bob.event("unsubscribed").await;
-        ended.insert(push.channel);
+        channels.insert(push.channel);
     }
-    assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
+    assert!(start.elapsed() < REMOVAL_TIMEOUT, "{:?}", start.elapsed());
     for room in rooms {
         let id = ann.send_message(room, "among ourselves").await;
         while witness.event("chat-message").await.id() != id {}
     }
-    let rest = bob.pushes_until_pong().await;
-    assert!(rest.iter().all(|push| push.event != "chat-message"), "{rest:?}");
+    let later_pushes = bob.pushes_until_pong().await;
+    assert!(later_pushes.iter().all(|push| push.event != "chat-message"), "{later_pushes:?}");
 }

@@ -1,4 +1,4 @@
-//! Tests a node that follows more rooms than it subscribes to one by one.
+//! Tests a node with so many rooms that it uses one wildcard subscription for the shard.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use tests::{
     postgres::Database,
 };
 
-/// More rooms than a node subscribes to one by one.
+/// Number of rooms, above the maximum of single subscriptions of a node.
 const ROOMS: usize = 1_100;
 
 #[tokio::test]
@@ -18,7 +18,7 @@ async fn events_of_many_rooms_of_a_shard_are_pushed_once_each() {
     let rooms = ann.create_rooms(ROOMS).await;
     let mut socket = cluster.socket(0, "bob").await;
     let mut sent: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
-    // Somebody writes before, during and after the switch to one subscription for all.
+    // Messages are sent before, during and after the switch to a wildcard subscription.
     for (n, room) in rooms.iter().enumerate() {
         socket.subscribe_room(room).await;
         if n % 10 == 0 {
@@ -30,11 +30,11 @@ async fn events_of_many_rooms_of_a_shard_are_pushed_once_each() {
     for room in &rooms {
         sent.entry(*room).or_default().push(ann.send_message(*room, "last").await);
     }
-    let mut seen: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    let mut received: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     for _ in 0..sent.values().map(Vec::len).sum() {
         let push = socket.event("chat-message").await;
         let room = push.room();
-        seen.entry(room).or_default().push(push.id());
+        received.entry(room).or_default().push(push.id());
     }
-    assert_eq!(seen, sent);
+    assert_eq!(received, sent);
 }

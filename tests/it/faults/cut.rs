@@ -11,25 +11,17 @@ use reqwest::StatusCode;
 use serde_json::json;
 use tests::paths;
 use tests::{
-    client::{Rest, Socket},
+    client::Socket,
     cluster::{Cluster, ProxiedConnection, Size, token},
     eventually,
     native::Subscription,
     proxy::Proxy,
 };
 
-use super::kill::{follow, pushed, rows, send_until_acknowledged};
+use super::kill::{follow, receive_ids, rows, send_until_acknowledged};
 
 /// Documented time within which a half-open socket is closed.
-const HALF_OPEN: Duration = Duration::from_secs(60);
-
-async fn say(rest: &Rest, room: u64, count: usize) -> Vec<u64> {
-    let mut ids = Vec::new();
-    for n in 0..count {
-        ids.push(rest.send_message(room, &n.to_string()).await);
-    }
-    ids
-}
+const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn fanout_cut_from_the_broker_heals() {
@@ -37,14 +29,18 @@ async fn fanout_cut_from_the_broker_heals() {
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("general").await;
     let mut socket = follow(&cluster, room).await;
-    let mut sent = say(&ann, room, 5).await;
+    let mut sent = ann.send_messages(room, 5).await;
     for _ in 0..3 {
         cluster.fanout[0].proxy().cut();
-        sent.extend(say(&ann, room, 20).await);
+        sent.extend(ann.send_messages(room, 20).await);
         cluster.fanout[0].proxy().restore();
-        sent.extend(say(&ann, room, 5).await);
+        sent.extend(ann.send_messages(room, 5).await);
     }
-    assert_eq!(pushed(&mut socket, sent.len()).await, sent, "the same socket all along");
+    assert_eq!(
+        receive_ids(&mut socket, sent.len()).await,
+        sent,
+        "the socket that was open all the time must get each message once, in order"
+    );
 }
 
 #[tokio::test]
@@ -59,21 +55,21 @@ async fn edits_while_fanout_is_cut_off_are_pushed_before_later_messages() {
     for round in 0..5 {
         cluster.fanout[0].proxy().cut();
         let edit = json!({ "message": round.to_string() });
-        let (status, problem) = ann.patch(&path, edit).await;
-        assert_eq!(status, StatusCode::OK, "{problem}");
+        let (status, answer) = ann.patch(&path, edit).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
         cluster.fanout[0].proxy().restore();
-        say(&ann, room, 10).await;
+        ann.send_messages(room, 10).await;
         expected.push("message-edit");
         expected.extend(["chat-message"; 10]);
     }
-    let mut pushed = Vec::new();
-    while pushed.len() < expected.len() {
+    let mut events = Vec::new();
+    while events.len() < expected.len() {
         let push = socket.push().await;
         if push.has_id() && push.channel == format!("room-{room}") {
-            pushed.push(push.event);
+            events.push(push.event);
         }
     }
-    assert_eq!(pushed, expected);
+    assert_eq!(events, expected);
 }
 
 #[tokio::test]
@@ -82,15 +78,19 @@ async fn fanout_with_a_half_open_link_to_the_broker_heals() {
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("general").await;
     let mut socket = follow(&cluster, room).await;
-    let mut sent = say(&ann, room, 5).await;
-    let link = cluster.fanout[0].proxy();
-    link.stall();
-    // Its pings go unanswered: it gives the link up, and tries another one.
-    let (said, ()) = tokio::join!(say(&ann, room, 20), link.connected());
-    sent.extend(said);
-    link.restore();
-    sent.extend(say(&ann, room, 5).await);
-    assert_eq!(pushed(&mut socket, sent.len()).await, sent, "the same socket all along");
+    let mut sent = ann.send_messages(room, 5).await;
+    let proxy = cluster.fanout[0].proxy();
+    proxy.stall();
+    // Its pings are not answered, so the node gives the connection up, and opens another one.
+    let (sent_meanwhile, ()) = tokio::join!(ann.send_messages(room, 20), proxy.connected());
+    sent.extend(sent_meanwhile);
+    proxy.restore();
+    sent.extend(ann.send_messages(room, 5).await);
+    assert_eq!(
+        receive_ids(&mut socket, sent.len()).await,
+        sent,
+        "the socket that was open all the time must get each message once, in order"
+    );
 }
 
 #[tokio::test]
@@ -108,18 +108,18 @@ async fn message_that_api_refuses_is_never_stored() {
         cluster.api[0].proxy().cut();
         for n in 0..20 {
             let text = format!("{round}.{n}");
-            let (status, problem) = send(text.clone()).await;
-            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{problem}");
-            match problem["code"].as_str() {
+            let (status, answer) = send(text.clone()).await;
+            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
+            match answer["code"].as_str() {
                 Some("not_stored" | "unavailable") => refused += 1,
-                // It may have been on its way when the link was cut.
+                // The append may have been on its way when the link was cut.
                 Some("outcome_unknown") => drop(unknown.insert(text)),
-                _ => panic!("{problem}"),
+                _ => panic!("{answer}"),
             }
         }
         cluster.api[0].proxy().restore();
         let text = format!("{round}");
-        eventually("api stores again", || async {
+        eventually("api stores messages again", || async {
             let (status, message) = send(text.clone()).await;
             assert!(status.is_success() || status.as_u16() == 503, "{message}");
             status.is_success().then_some(())
@@ -127,11 +127,14 @@ async fn message_that_api_refuses_is_never_stored() {
         .await;
         stored.insert(text);
     }
-    assert!(refused > unknown.len(), "where the link is known to be cut, the answer is known: {unknown:?}");
+    assert!(
+        refused > unknown.len(),
+        "most writes must be refused as `not_stored`, not as `outcome_unknown`: {unknown:?}"
+    );
 
-    // Rows are written in the log's order: with the last one all are there that ever will be.
+    // Rows are written in the order of the log: once the last one is there, no earlier row will follow.
     let pool = cluster.database.pool().await;
-    let rows: Vec<String> = eventually("the last row is there", || async {
+    let rows: Vec<String> = eventually("Postgres has the last message", || async {
         let sql = "SELECT body FROM message WHERE room = $1 ORDER BY id";
         let rows: Vec<String> =
             sqlx::query_scalar(sql).bind(i64::try_from(room).ok()?).fetch_all(&pool).await.ok()?;
@@ -139,10 +142,11 @@ async fn message_that_api_refuses_is_never_stored() {
     })
     .await;
     let set: BTreeSet<_> = rows.iter().cloned().collect();
-    assert_eq!(set.len(), rows.len(), "each once: {rows:?}");
+    assert_eq!(set.len(), rows.len(), "each message must be stored once: {rows:?}");
     assert!(set.is_superset(&stored), "{rows:?}");
-    let more: Vec<_> = set.difference(&stored).filter(|text| !unknown.contains(*text)).collect();
-    assert!(more.is_empty(), "refused, and stored all the same: {more:?}");
+    let refused_but_stored: Vec<_> =
+        set.difference(&stored).filter(|text| !unknown.contains(*text)).collect();
+    assert!(refused_but_stored.is_empty(), "refused messages must not be stored: {refused_but_stored:?}");
 }
 
 #[tokio::test]
@@ -154,52 +158,52 @@ async fn persister_cut_from_postgres_writes_every_event_once() {
     let room = ann.create_room("general").await;
     let mut socket = follow(&cluster, room).await;
     let sending = tokio::spawn(send_until_acknowledged(ann, room, COUNT));
-    let link = cluster.persister[0].proxy();
+    let proxy = cluster.persister[0].proxy();
     for _ in 0..3 {
-        pushed(&mut socket, COUNT / 10).await;
-        link.cut();
-        // It is in the middle of its work, and goes on where it was.
-        pushed(&mut socket, COUNT / 10).await;
-        link.restore();
+        receive_ids(&mut socket, COUNT / 10).await;
+        proxy.cut();
+        // The link is cut while the persister works.
+        receive_ids(&mut socket, COUNT / 10).await;
+        proxy.restore();
     }
-    let sent: Vec<u64> = sending.await.expect("the sender ends").into_iter().collect();
+    let sent: Vec<u64> = sending.await.expect("the sender does not panic").into_iter().collect();
     assert_eq!(rows(&cluster, room, COUNT).await, sent);
 }
 
-/// Reads until it has all messages, and resumes whenever it is closed; returns how often it resumed.
+/// Reads until it has all messages, and resumes whenever the socket is closed; returns the number of resumes.
 async fn read_all(
     mut socket: Socket,
     node: &str,
-    (channel, at): (&str, Subscription),
+    (channel, subscription): (&str, Subscription),
     sent: &[u64],
 ) -> usize {
-    let (mut seen, mut resumes, mut had) = (Vec::new(), 0, 0);
-    while seen.len() < sent.len() {
+    let (mut received, mut resumes, mut received_before) = (Vec::new(), 0, 0);
+    while received.len() < sent.len() {
         let error = match socket.try_event("chat-message").await {
             Ok(push) => {
-                seen.push(push.id());
+                received.push(push.id());
                 continue;
             }
-            // Where the goodbye could not be written in time, the connection just ends.
+            // If the close frame could not be written in time, the connection ends without one.
             Err(error) => error.to_string(),
         };
         let code: Option<u16> = error.split("closed ").nth(1).and_then(|code| code.parse().ok());
         assert!(code.is_none_or(|code| code == 4200), "{error}");
         assert!(
-            resumes == 0 || seen.len() > had,
-            "a resume brings nothing: {error}, {had} of {}",
+            resumes == 0 || received.len() > received_before,
+            "a resume must bring messages: {error}, {received_before} of {}",
             sent.len()
         );
-        (resumes, had) = (resumes + 1, seen.len());
-        socket = Socket::open(node, &token("bob")).await.expect("the node takes sockets");
-        let since = seen.last().copied().unwrap_or(at.id);
-        let frame = json!({ "channel": channel, "since": since, "epoch": at.epoch });
-        // Too slow again, it is closed again: what it has got by then counts.
+        (resumes, received_before) = (resumes + 1, received.len());
+        socket = Socket::open(node, &token("bob")).await.expect("the node accepts a socket");
+        let since = received.last().copied().unwrap_or(subscription.id);
+        let frame = json!({ "channel": channel, "since": since, "epoch": subscription.epoch });
+        // If it is too slow again, it is closed again, and keeps what it has received.
         if let Ok(answer) = socket.try_act("subscribe", frame).await {
             assert_eq!(answer.data["recovered"], true, "{answer}");
         }
     }
-    assert_eq!(seen, sent);
+    assert_eq!(received, sent);
     resumes
 }
 
@@ -209,12 +213,12 @@ async fn slow_client_is_closed_and_resumes() {
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("general").await;
     let node = cluster.fanout[0].address();
-    let link = Proxy::start(node.parse().expect("an address")).await;
-    let mut socket = Socket::open(&link.address(), &token("bob")).await.expect("the node takes sockets");
+    let proxy = Proxy::start(node.parse().expect("a valid address")).await;
+    let mut socket = Socket::open(&proxy.address(), &token("bob")).await.expect("the node accepts a socket");
     let channel = format!("room-{room}");
-    let at = socket.subscribe(&channel).await;
-    link.slow(1_000);
-    // Until it is more than the node holds for it, and both kernels.
+    let subscription = socket.subscribe(&channel).await;
+    proxy.slow(1_000);
+    // Sends until the outbox and the buffers of both kernels are full.
     let text = "大".repeat(16_000);
     let mut sent = Vec::new();
     loop {
@@ -223,30 +227,30 @@ async fn slow_client_is_closed_and_resumes() {
         if metrics.contains("roomcast_socket_closes_total{reason=\"slow_consumer\"} 1") {
             break;
         }
-        assert!(sent.len() < 1_000, "the node holds whatever there is");
+        assert!(sent.len() < 1_000, "the node must close a socket that reads too slowly");
     }
-    // What it missed is more than waits for a socket at a time.
+    // The missed messages are more than an outbox holds.
     for _ in 0..20 {
         sent.push(ann.send_message(room, &text).await);
     }
-    link.restore();
-    assert!(read_all(socket, &node, (&channel, at), &sent).await > 0);
+    proxy.restore();
+    assert!(read_all(socket, &node, (&channel, subscription), &sent).await > 0);
 }
 
 #[tokio::test]
 async fn half_open_socket_is_closed() {
     let cluster = Cluster::start(Size::default()).await;
-    let link = Proxy::start(cluster.fanout[0].address().parse().expect("an address")).await;
-    let mut socket = Socket::open(&link.address(), &token("bob")).await.expect("the node takes sockets");
+    let proxy = Proxy::start(cluster.fanout[0].address().parse().expect("a valid address")).await;
+    let mut socket = Socket::open(&proxy.address(), &token("bob")).await.expect("the node accepts a socket");
     socket.pushes_until_pong().await;
-    let began = Instant::now();
-    link.stall();
-    eventually("the node gives it up", || async {
+    let start = Instant::now();
+    proxy.stall();
+    eventually("the node closes the socket as dead", || async {
         let metrics = cluster.fanout[0].metrics().await;
         metrics.contains("roomcast_socket_closes_total{reason=\"dead\"} 1").then_some(())
     })
     .await;
-    assert!(began.elapsed() <= HALF_OPEN, "{:?}", began.elapsed());
+    assert!(start.elapsed() <= HALF_OPEN_TIMEOUT, "{:?}", start.elapsed());
 }
 
 #[tokio::test]
@@ -255,17 +259,20 @@ async fn api_gives_up_a_silent_database_and_recovers_when_it_answers() {
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("general").await;
     let path = paths::participants(room);
-    let many = || join_all((0..20).map(|_| ann.get(&path)));
-    assert!(many().await.iter().all(|(status, _)| status.is_success()));
+    let read_20 = || join_all((0..20).map(|_| ann.get(&path)));
+    assert!(read_20().await.iter().all(|(status, _)| status.is_success()));
     cluster.api[0].proxy().stall();
-    for (status, problem) in many().await {
-        assert_eq!((status.as_u16(), &problem["code"]), (503, &json!("unavailable")), "{problem}");
+    for (status, answer) in read_20().await {
+        assert_eq!((status.as_u16(), &answer["code"]), (503, &json!("unavailable")), "{answer}");
     }
-    // Askers that go away take no connection with them.
-    assert!(tokio::time::timeout(Duration::from_millis(500), many()).await.is_err(), "nothing answers");
-    eventually("it says that it is not ready", || async {
-        let said = cluster.api[0].readyz().await?;
-        said.contains("Postgres does not answer").then_some(())
+    // Clients that give up waiting must not leak database connections.
+    assert!(
+        tokio::time::timeout(Duration::from_millis(500), read_20()).await.is_err(),
+        "requests must wait while Postgres does not answer"
+    );
+    eventually("api is not ready", || async {
+        let text = cluster.api[0].readyz().await?;
+        text.contains("Postgres does not answer").then_some(())
     })
     .await;
     let metrics = cluster.api[0].metrics().await;
@@ -276,7 +283,7 @@ async fn api_gives_up_a_silent_database_and_recovers_when_it_answers() {
         "{metrics}"
     );
     cluster.api[0].proxy().restore();
-    for (status, answer) in many().await {
+    for (status, answer) in read_20().await {
         assert!(status.is_success(), "{answer}");
     }
     cluster.wait_until_ready().await;

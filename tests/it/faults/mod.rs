@@ -1,4 +1,4 @@
-//! Tests what must work while processes are killed, or their links are cut.
+//! Tests the system while processes are killed, paused or stopped, and while their connections are cut.
 
 mod chaos;
 mod cut;

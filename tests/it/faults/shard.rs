@@ -1,9 +1,10 @@
-//! Tests a shard whose stream is missing: a failed subscription leaves nothing behind and takes nothing away.
+//! Tests a shard whose stream is missing: a failed subscription leaves no descriptor open, and ends no other one.
 
 use protocol::{id::TeamId, subject::Channel};
 use reqwest::Method;
 use serde_json::{Value, json};
 use service::nats::BrokerUser;
+use tests::native::{self, SocketAnswer};
 use tests::paths;
 use tests::{
     client::{Rest, Socket},
@@ -14,30 +15,30 @@ use tests::{
 /// Number of sockets whose subscriptions fail.
 const SOCKETS: usize = 40;
 
-async fn make(rest: &Rest, body: &Value) -> u64 {
-    let (status, room) = rest.send(Method::POST, paths::ROOMS, body).await.expect("an answer");
+async fn create_room(rest: &Rest, body: &Value) -> u64 {
+    let (status, room) = rest.send(Method::POST, paths::ROOMS, body).await.expect("the node answers");
     assert!(status.is_success(), "{room}");
-    room["id"].as_u64().expect("an id")
+    native::id(&room)
 }
 
-/// Makes rooms until one is in a shard for which `is_lost` is true; returns its id.
-async fn made(
+/// Creates rooms until one is in a shard for which `is_wanted` is true; returns its id.
+async fn create_room_where(
     cluster: &Cluster,
     rest: &Rest,
     body: Value,
-    is_lost: impl Fn(protocol::id::Shard) -> bool,
+    is_wanted: impl Fn(protocol::id::Shard) -> bool,
 ) -> u64 {
     loop {
-        let room = make(rest, &body).await;
-        if is_lost(cluster.shard_of(room).await) {
+        let room = create_room(rest, &body).await;
+        if is_wanted(cluster.shard_of(room).await) {
             return room;
         }
     }
 }
 
-async fn ask(socket: &mut Socket, frame: Value) -> Value {
-    socket.send_text(&frame.to_string()).await.expect("open");
-    socket.next().await.expect("open")
+async fn request(socket: &mut Socket, frame: Value) -> SocketAnswer {
+    socket.send_text(&frame.to_string()).await.expect("the socket is open");
+    socket.answer().await
 }
 
 #[tokio::test]
@@ -45,59 +46,60 @@ async fn subscription_to_a_missing_shard_leaves_nothing_behind() {
     let mut cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let root = Rest::new(&cluster.api[0].address(), &sign(&json!({ "user_id": 9, "is_admin": true })));
-    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["bob"] })).await;
+    let team = ann.create_team("crew", &["bob"]).await;
     let log = cluster.jetstream(BrokerUser::Persister).await;
-    let shards = log::discover(&log).await.expect("a log").shards;
-    let kept = Channel::Team(TeamId(team["id"].as_u64().expect("an id"))).shard(shards);
-    let mut of_two = Vec::new();
-    let lost =
-        made(&cluster, &ann, json!({ "name": "deck", "team": team["id"] }), |shard| shard != kept).await;
-    let gone = cluster.shard_of(lost).await;
+    let shards = log::discover(&log).await.expect("the log exists").shards;
+    let team_shard = Channel::Team(TeamId(team)).shard(shards);
+    let mut match_rooms = Vec::new();
+    let lost_room = create_room_where(&cluster, &ann, json!({ "name": "deck", "team": team }), |shard| {
+        shard != team_shard
+    })
+    .await;
+    let lost_shard = cluster.shard_of(lost_room).await;
     for is_lost in [false, true] {
         let mut other = 1;
-        of_two.push(loop {
+        match_rooms.push(loop {
             other += 1;
-            let room = make(&root, &json!({ "kind": "match", "users": ["1", other.to_string()] })).await;
-            if (cluster.shard_of(room).await == gone) == is_lost {
+            let room =
+                create_room(&root, &json!({ "kind": "match", "users": ["1", other.to_string()] })).await;
+            if (cluster.shard_of(room).await == lost_shard) == is_lost {
                 break room;
             }
         });
     }
-    let [stays, fails] = of_two[..] else { unreachable!("two were made") };
+    let [match_room, lost_match_room] = match_rooms[..] else { unreachable!("two rooms were created") };
     let claims = sign(&json!({ "user_id": 1, "username": "One" }));
-    let mut one =
-        Socket::open_at(&cluster.fanout[0].address(), "/ws/chat/", &claims).await.expect("it opens");
-    let joined = ask(&mut one, json!({ "action": "join_room", "room_pk": stays, "request_id": 1 })).await;
-    assert_eq!(joined["response_status"], 200, "{joined}");
-    // The watcher of the team stands before its room is tried.
+    let mut socket =
+        Socket::open_at(&cluster.fanout[0].address(), "/ws/chat/", &claims).await.expect("the socket opens");
+    let joined =
+        request(&mut socket, json!({ "action": "join_room", "room_pk": match_room, "request_id": 1 })).await;
+    assert_eq!(joined.status, 200, "{joined}");
+    // The node watches the access to the team before a socket tries to subscribe to its room.
     let mut witness = cluster.socket(0, "ann").await;
-    witness.act_ok("subscribe", json!({ "channel": format!("team-{}", team["id"]) })).await;
+    witness.subscribe(&format!("team-{team}")).await;
 
-    // It would make the stream anew.
+    // The persister would create the stream again.
     cluster.persister[0].kill9();
-    log.delete_stream(format!("CHAT_{gone}")).await.expect("the stream is deleted");
+    log.delete_stream(format!("CHAT_{lost_shard}")).await.expect("the stream is deleted");
 
-    let frame = json!({ "action": "join_room", "room_pk": fails, "request_id": 2 });
-    assert_eq!(ask(&mut one, frame).await["response_status"], 503);
+    let frame = json!({ "action": "join_room", "room_pk": lost_match_room, "request_id": 2 });
+    assert_eq!(request(&mut socket, frame).await.status, 503);
     let frame = json!({ "action": "create_message", "msg_text": "still here", "request_id": 3 });
-    let said = ask(&mut one, frame).await;
-    assert_eq!(
-        (&said["response_status"], &said["data"]["room"]["pk"]),
-        (&json!(201), &json!(stays)),
-        "{said}"
-    );
+    let answer = request(&mut socket, frame).await;
+    assert_eq!((answer.status, &answer.data["room"]["pk"]), (201, &json!(match_room)), "{answer}");
 
     let before = cluster.fanout[0].open_files();
     let mut sockets = Vec::new();
     for _ in 0..SOCKETS {
-        let mut bob = Socket::open(&cluster.fanout[0].address(), &token("bob")).await.expect("it opens");
-        let answer = bob.act("subscribe", json!({ "channel": format!("room-{lost}") })).await;
+        let mut bob =
+            Socket::open(&cluster.fanout[0].address(), &token("bob")).await.expect("the socket opens");
+        let answer = bob.act("subscribe", json!({ "channel": format!("room-{lost_room}") })).await;
         assert_eq!(answer.status, 503, "{answer}");
         sockets.push(bob);
     }
     assert!(cluster.fanout[0].open_files() >= before + SOCKETS);
     drop(sockets);
-    eventually("the sockets' descriptors are closed", || async {
+    eventually("the descriptors of the sockets are closed", || async {
         (cluster.fanout[0].open_files() < before + SOCKETS / 2).then_some(())
     })
     .await;

@@ -1,9 +1,10 @@
-//! Tests a broker of three servers, which goes on without any one of them.
+//! Tests a broker cluster of three servers, which works without any one of them.
 
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::json;
+use tests::native;
 use tests::paths;
 use tests::{
     client::Rest,
@@ -14,38 +15,38 @@ use tests::{
     process::{Process, command},
 };
 
-use super::kill::{follow, pushed, rows};
+use super::kill::{follow, receive_ids, rows};
 
-/// Documented time within which a shard has a leader again; without one nothing is appended.
+/// Documented maximum time of an election, in which a shard has no leader and nothing is appended.
 /// A server waits 4 to 9 s before it stands for election, and a split vote needs a second round.
-const ELECTION: Duration = Duration::from_secs(20);
+const ELECTION_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Sends until `stop`, each message until it is acknowledged; returns the ids and the longest wait.
+/// Sends messages until `stop`, and repeats each until it is acknowledged; returns the ids and the longest wait.
 async fn send(rest: Rest, room: u64, stop: tokio::sync::oneshot::Receiver<()>) -> (Vec<u64>, Duration) {
     let (mut ids, mut longest, mut stop) = (Vec::new(), Duration::ZERO, stop);
     while stop.try_recv().is_err() {
         let body = json!({ "message": "m", "client_id": ids.len().to_string() });
-        let began = Instant::now();
+        let start = Instant::now();
         loop {
             let path = paths::messages(room);
             let answer = rest.send(Method::POST, &path, &body).await;
-            let (status, message) = answer.expect("api answers all along");
+            let (status, message) = answer.expect("api answers every request");
             if status.is_success() {
-                ids.push(message["id"].as_u64().expect("an id"));
+                ids.push(native::id(&message));
                 break;
             }
             assert_eq!(status, 503, "{message}");
         }
-        longest = longest.max(began.elapsed());
+        longest = longest.max(start.elapsed());
     }
     (ids, longest)
 }
 
 #[tokio::test]
-#[expect(clippy::print_stdout, reason = "the bound is tight: how near it came is worth knowing")]
+#[expect(clippy::print_stdout, reason = "prints how close the longest wait is to its maximum")]
 async fn cluster_of_three_survives_kills_of_each_server() {
     if !nats::has_safe_clusters() {
-        return is_refused().await;
+        return expect_old_cluster_refused().await;
     }
     let mut cluster = Cluster::start_on_broker_cluster(Size { fanout: 2, ..Size::default() }).await;
     let ann = cluster.rest(0, "ann");
@@ -53,32 +54,32 @@ async fn cluster_of_three_survives_kills_of_each_server() {
     let mut socket = follow(&cluster, room).await;
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let sending = tokio::spawn(send(ann, room, stopped));
-    let mut seen = pushed(&mut socket, 50).await;
+    let mut received = receive_ids(&mut socket, 50).await;
     for n in 0..3 {
         cluster.nats.kill9_server(n);
-        // The same socket all along: what an election swallowed is healed from the log.
-        seen.extend(pushed(&mut socket, 50).await);
+        // The socket stays open: its node reads events that it missed in an election from the log.
+        received.extend(receive_ids(&mut socket, 50).await);
         cluster.nats.restart_server(n);
-        seen.extend(pushed(&mut socket, 200).await);
+        received.extend(receive_ids(&mut socket, 200).await);
         cluster.wait_until_ready().await;
     }
-    stop.send(()).expect("it sends");
-    let (sent, longest) = sending.await.expect("the sender ends");
-    seen.extend(pushed(&mut socket, sent.len() - seen.len()).await);
-    assert_eq!(seen, sent);
+    stop.send(()).expect("the sender runs");
+    let (sent, longest) = sending.await.expect("the sender does not panic");
+    received.extend(receive_ids(&mut socket, sent.len() - received.len()).await);
+    assert_eq!(received, sent);
     assert_eq!(rows(&cluster, room, sent.len()).await, sent);
-    assert!(longest < ELECTION, "{longest:?} without a leader");
+    assert!(longest < ELECTION_TIMEOUT, "no write may wait longer than an election: {longest:?}");
     println!("three servers, each killed once: {} messages, the longest waited {longest:.1?}", sent.len());
 }
 
-/// Checks that the persister refuses to start on a cluster older than 2.12.3, which can lose or double a message.
-async fn is_refused() {
+/// Checks that the persister refuses to start on a cluster older than 2.12.3, which can lose or double messages.
+async fn expect_old_cluster_refused() {
     let (nats, database, folder) = (Nats::start().await, Database::shared(), Folder::new());
     let mut command = command(&program("roomcast-persister"));
     command.env("NATS_URL", nats.url("persister")).env("ROOMCAST_REPLICAS", "3");
     command.env("DATABASE_URL", database.url("roomcast_persister"));
     let mut process = Process::start("persister", folder.path(), &mut command);
-    let status = tests::eventually("it ends", || std::future::ready(process.ended())).await;
+    let status = tests::eventually("the persister ends", || std::future::ready(process.ended())).await;
     assert!(!status.success());
     assert!(process.tail().contains("before 2.12.3 a cluster can lose"), "{}", process.tail());
 }

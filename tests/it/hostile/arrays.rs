@@ -1,4 +1,4 @@
-//! Tests that an array of an object's fields is refused as an object, in every dialect.
+//! Tests that an array of values is refused where an object is expected, in every dialect.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -8,24 +8,24 @@ use tests::{
     cluster::{Cluster, Size, sign},
 };
 
-/// Everything that a request could have changed.
-async fn seen(rests: [&Rest; 2]) -> Vec<Value> {
-    let mut seen = Vec::new();
+/// Reads everything that a request could have changed.
+async fn read_state(rests: [&Rest; 2]) -> Vec<Value> {
+    let mut answers = Vec::new();
     for (rest, path) in [
         (rests[0], paths::ROOMS),
-        (rests[0], "/api/v1/users/7"),
-        (rests[0], "/api/v1/teams"),
-        (rests[0], "/api/v1/invitations"),
+        (rests[0], &*paths::user(7)),
+        (rests[0], paths::TEAMS),
+        (rests[0], paths::INVITATIONS),
         (rests[0], "/room/list"),
-        (rests[1], "/api/v1/invitations"),
+        (rests[1], paths::INVITATIONS),
         (rests[0], "/api/chat/films/"),
         (rests[1], "/api/v2/room-list/?org_id=acme&product_name=phones"),
     ] {
         let (status, answer) = rest.get(path).await;
         assert_eq!(status, StatusCode::OK, "{path}: {answer}");
-        seen.push(answer);
+        answers.push(answer);
     }
-    seen
+    answers
 }
 
 #[tokio::test]
@@ -35,28 +35,28 @@ async fn array_is_refused_wherever_an_object_is_read() {
     let ann = Rest::new(&cluster.api[0].address(), &sign(&admin));
     let bob = Rest::new(&cluster.api[0].address(), &sign(&json!({ "user_id": 8, "org_id": "acme" })));
     let room = ann.create_room("general").await;
-    let said = ann.send_message(room, "hi").await;
+    let message = ann.send_message(room, "hi").await;
     let (_, direct) = ann.post("/room/add", json!({ "owner": 7, "abonent": 8 })).await;
-    let visit = json!({ "user_id": 5, "org_id": "acme", "portfolio_name": "p", "product_name": "phones" });
-    let (_, visit) = bob.post("/api/v2/room-control/", visit).await;
-    let (key, direct) = (visit["inserted_id"].clone(), direct["id"].clone());
+    let support_room =
+        json!({ "user_id": 5, "org_id": "acme", "portfolio_name": "p", "product_name": "phones" });
+    let (_, support_room) = bob.post("/api/v2/room-control/", support_room).await;
+    let (key, direct) = (support_room["inserted_id"].clone(), direct["id"].clone());
     let (_, chat) = ann.post("/api/chat/", json!({ "title": "Dune", "room": "films" })).await;
     let chat = format!("/api/chat/films/{}/", chat["chat"]["id"]);
-    let before = seen([&ann, &bob]).await;
+    let before = read_state([&ann, &bob]).await;
 
-    let of_room = |rest: &str| format!("/api/v1/rooms/{room}{rest}");
     let (post, patch, put) = (Method::POST, Method::PATCH, Method::PUT);
     let requests = [
-        (post.clone(), of_room("/messages"), json!(["Hello."])),
-        (post.clone(), of_room("/messages"), json!([["message", "Hello."]])),
-        (patch.clone(), of_room(&format!("/messages/{said}")), json!(["Hello."])),
-        (post.clone(), of_room("/invitations"), json!(["8"])),
-        (patch.clone(), of_room(""), json!(["renamed", "d", true])),
-        (put.clone(), of_room("/read"), json!([said])),
+        (post.clone(), paths::messages(room), json!(["Hello."])),
+        (post.clone(), paths::messages(room), json!([["message", "Hello."]])),
+        (patch.clone(), paths::message(room, message), json!(["Hello."])),
+        (post.clone(), paths::invitations(room), json!(["8"])),
+        (patch.clone(), paths::room(room), json!(["renamed", "d", true])),
+        (put.clone(), paths::read_mark(room), json!([message])),
         (post.clone(), paths::ROOMS.to_owned(), json!(["board"])),
         (post.clone(), paths::ROOMS.to_owned(), json!(["board", null, true, null, ["8"], null])),
-        (post.clone(), "/api/v1/teams".to_owned(), json!(["team", ["8"]])),
-        (put, "/api/v1/users/7".to_owned(), json!(["Eve", null, null, null, null, null, null])),
+        (post.clone(), paths::TEAMS.to_owned(), json!(["team", ["8"]])),
+        (put, paths::user(7), json!(["Eve", null, null, null, null, null, null])),
         (post.clone(), "/room/add".to_owned(), json!([7, 9])),
         (post.clone(), "/room/list".to_owned(), json!([direct, "Hello.", null])),
         (
@@ -77,19 +77,19 @@ async fn array_is_refused_wherever_an_object_is_read() {
         (patch, chat, json!(["a description"])),
     ];
     for (method, path, body) in requests {
-        let (status, answer) = ann.send(method.clone(), &path, &body).await.expect("an answer");
+        let (status, answer) = ann.send(method.clone(), &path, &body).await.expect("the node answers");
         assert_eq!(status, StatusCode::BAD_REQUEST, "{method} {path} {body}: {answer}");
     }
-    // Of somebody else: who is online is seen.
+    // Another user's socket, since the answers above show whether a user is online.
     let mut socket = cluster.socket(0, "9").await;
     for frame in
         [json!(["ping", 1]), json!([["action", "ping"]]), json!(["create_message", 1, room, "Hello."])]
     {
-        socket.send_text(&frame.to_string()).await.expect("open");
-        let answer = socket.next().await.expect("open");
+        socket.send_text(&frame.to_string()).await.expect("the socket is open");
+        let answer = socket.next().await.expect("the socket is open");
         assert_eq!((&answer["response_status"], &answer["action"]), (&json!(400), &Value::Null), "{frame}");
     }
-    // A field that is an object is none by position either.
+    // A field that must be a string is not accepted as an array of one.
     for (action, body) in
         [("signal", json!({ "user": ["8"], "data": 1 })), ("subscribe", json!({ "channel": ["system"] }))]
     {
@@ -97,5 +97,5 @@ async fn array_is_refused_wherever_an_object_is_read() {
         assert_eq!(answer.status, 400, "{answer}");
     }
     drop(socket);
-    assert_eq!(seen([&ann, &bob]).await, before, "nothing of it was done");
+    assert_eq!(read_state([&ann, &bob]).await, before, "the refused requests must change nothing");
 }

@@ -1,5 +1,5 @@
-//! Sends anything to each address and each kind of socket: it is answered in the dialect's own form, is never the
-//! server's fault, and the server goes on.
+//! Sends generated requests, frames and bytes: each is answered in the form of its dialect, never with a server error,
+//! and the server continues to work.
 
 mod arrays;
 mod requests;
@@ -20,7 +20,7 @@ const KEYS: &str = "abonent author before business channel client_id cursor data
     org_id owner page portfolio_name private product_name room room_id room_pk since team title token type user
     user_id username users";
 
-/// Texts with a meaning in some dialect or parser.
+/// Texts that have a meaning in some dialect or parser.
 const TEXTS: [&str; 10] =
     ["1", "2", "user-1", "room-1", "system", "films", "get_messages", "create_message", "\0", "match"];
 

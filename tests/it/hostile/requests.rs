@@ -1,4 +1,4 @@
-//! Sends generated requests: any route with any words in its path, any query and any body.
+//! Sends generated requests: any route, with generated words in its path, and a generated query and body.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use tests::{
 
 use super::{key, object, run};
 
-/// Every route; `*` becomes a made-up word or the id of an existing room.
+/// Every route; `*` is replaced by a generated word or the id of an existing room.
 const ROUTES: &str = "GET POST /api/v1/rooms; GET PATCH DELETE /api/v1/rooms/*; GET /api/v1/rooms/*/members;
     PUT DELETE /api/v1/rooms/*/members/*; GET /api/v1/rooms/*/participants;
     GET POST /api/v1/rooms/*/messages; PATCH DELETE /api/v1/rooms/*/messages/*; GET /api/v1/messages/search;
@@ -39,7 +39,7 @@ fn routes() -> Vec<(Method, &'static str)> {
         .split(';')
         .flat_map(|route| {
             let (methods, path) = route.trim().rsplit_once(' ').expect("methods and a path");
-            methods.split_whitespace().map(move |method| (method.parse().expect("a method"), path))
+            methods.split_whitespace().map(move |method| (method.parse().expect("a valid method"), path))
         })
         .collect()
 }
@@ -81,7 +81,7 @@ fn request() -> impl Strategy<Value = Request> {
 }
 
 /// Whether a refusal has the form of the path's dialect.
-fn is_of_its_form(path: &str, status: StatusCode, body: &Value) -> bool {
+fn has_dialect_form(path: &str, status: StatusCode, body: &Value) -> bool {
     let keys: BTreeSet<&str> = body.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
     if path.starts_with("/api/v2") {
         keys == BTreeSet::from(["message", "success"])
@@ -98,37 +98,37 @@ fn is_of_its_form(path: &str, status: StatusCode, body: &Value) -> bool {
     }
 }
 
-async fn ask(rest: &Rest, asked: &Request) -> Result<(), TestCaseError> {
-    let mut request = rest.request(asked.method.clone(), &asked.path).body(asked.body.clone());
-    if !asked.kind.is_empty() {
-        request = request.header(CONTENT_TYPE, asked.kind);
+async fn send(rest: &Rest, generated: &Request) -> Result<(), TestCaseError> {
+    let mut request = rest.request(generated.method.clone(), &generated.path).body(generated.body.clone());
+    if !generated.kind.is_empty() {
+        request = request.header(CONTENT_TYPE, generated.kind);
     }
     let answer = request.send().await.map_err(|error| TestCaseError::fail(format!("{error:?}")))?;
     let (status, path) = (answer.status(), answer.url().path().to_owned());
     let text = answer.text().await.map_err(|error| TestCaseError::fail(format!("{error:?}")))?;
-    // On a busy machine the database may be behind for a moment.
+    // On a busy machine Postgres may lag behind the log for a moment.
     let is_late = status == StatusCode::SERVICE_UNAVAILABLE;
     prop_assert!(status.as_u16() < 500 || is_late, "{status} {text}");
     if status.is_client_error() || is_late {
         let refusal: Value = serde_json::from_str(&text).unwrap_or_default();
-        prop_assert!(is_of_its_form(&path, status, &refusal), "{status} {text}");
+        prop_assert!(has_dialect_form(&path, status, &refusal), "{status} {text}");
     }
     Ok(())
 }
 
 #[test]
 fn generated_requests_are_answered_in_their_dialects_form() {
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let runtime = tokio::runtime::Runtime::new().expect("the runtime starts");
     let cluster = runtime.block_on(Cluster::start(Size::default()));
     let address = cluster.api[0].address();
     let admin = sign(&json!({ "user_id": 1, "is_admin": true, "org_id": "films" }));
-    let (one, nobody) = (Rest::new(&address, &admin), Rest::without_token(&address));
+    let (admin, anonymous) = (Rest::new(&address, &admin), Rest::without_token(&address));
     for name in ["a", "b", "c"] {
-        runtime.block_on(one.create_room(name));
+        runtime.block_on(admin.create_room(name));
     }
     run(512, &(request(), prop::bool::weighted(0.8)), |(request, has_token)| {
-        runtime.block_on(ask(if has_token { &one } else { &nobody }, &request))
+        runtime.block_on(send(if has_token { &admin } else { &anonymous }, &request))
     });
-    assert_eq!(runtime.block_on(one.get(paths::ROOMS)).0, StatusCode::OK);
+    assert_eq!(runtime.block_on(admin.get(paths::ROOMS)).0, StatusCode::OK);
     assert!(!cluster.api[0].tail().contains("panicked"), "{}", cluster.api[0].tail());
 }

@@ -1,11 +1,11 @@
-//! Kills nodes at random under load, then compares what all clients saw with the log.
+//! Kills nodes at random under load, then compares the log with what all clients received.
 //!
 //! `ROOMCAST_CHAOS_SECONDS` sets the duration; the default is short.
 //! `ROOMCAST_CHAOS_SEED` repeats the random choices of an earlier run, but not its timing.
 //!
-//! What must hold, once everything has settled: each acknowledged message, edit, deletion and mark is in the log
-//! once, and none that was refused; history, `changed_after` and Postgres agree with the log; every reader has got
-//! each event once, in order, over all its connections; and exactly the connected people are in a room.
+//! What must hold, once no node is killed any more: each acknowledged message, edit, deletion and mark is in the log
+//! once, and no refused one; history, `changed_after` and Postgres agree with the log; every reader has received
+//! each event once, in order, over all its connections; and exactly the connected users are participants.
 
 mod check;
 mod reader;
@@ -35,32 +35,32 @@ use tokio::{
 
 use reader::Expected;
 use visitor::Visitor;
-use writer::{Asked, Outcome, What, Writer};
+use writer::{Outcome, Request, RequestKind, Writer};
 
 const ROOMS: usize = 10;
 const WRITERS: usize = 8;
 const READERS: usize = 12;
 const VISITORS: usize = 4;
 
-/// Longest time until Postgres has the end of the log.
+/// Maximum time until Postgres has the end of the log.
 const APPLIED: Duration = Duration::from_secs(10);
-/// Nothing leaves the log during a run, so that all of it can be read at the end; writers are not slowed down.
+/// The log is not trimmed during a run, so that all of it can be read at the end, and frames are not limited.
 const VARIABLES: [(&str, &str); 2] = [("ROOMCAST_REPLAY", "86400"), ("ROOMCAST_RATE_FRAMES", "off")];
 
 fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
+    std::env::var(variable).ok().map(|text| text.parse().expect("a valid number"))
 }
 
 /// Random generator of the `n`th actor of a kind.
 fn rng(seed: u64, kind: &str, n: usize) -> StdRng {
-    let name = kind.bytes().chain([b'0' + u8::try_from(n).expect("few")]);
+    let name = kind.bytes().chain([b'0' + u8::try_from(n).expect("a small number")]);
     StdRng::seed_from_u64(name.fold(seed, |seed, byte| seed.wrapping_mul(0x0100_0000_01b3) ^ u64::from(byte)))
 }
 
 /// Kills and restarts nodes; returns how often it killed each kind.
-async fn kill(cluster: &mut Cluster, mut rng: StdRng, time: Duration) -> BTreeMap<&'static str, u32> {
-    let (began, mut kills) = (Instant::now(), BTreeMap::new());
-    while began.elapsed() < time {
+async fn kill_nodes(cluster: &mut Cluster, mut rng: StdRng, time: Duration) -> BTreeMap<&'static str, u32> {
+    let (start, mut kills) = (Instant::now(), BTreeMap::new());
+    while start.elapsed() < time {
         sleep(Duration::from_millis(rng.random_range(500..3_000))).await;
         let (kind, node) = match rng.random_range(0..6) {
             n @ 0..2 => ("api", &mut cluster.api[n]),
@@ -75,14 +75,14 @@ async fn kill(cluster: &mut Cluster, mut rng: StdRng, time: Duration) -> BTreeMa
 }
 
 /// Counts requests by kind and outcome, as text.
-fn figures(asked: &[Asked]) -> String {
+fn summary(requests: &[Request]) -> String {
     let mut counts: BTreeMap<&str, [u32; 3]> = BTreeMap::new();
-    for request in asked {
-        let kind = match request.what {
-            What::Message { .. } => "messages",
-            What::Edit { .. } => "edits",
-            What::Delete { .. } => "deletions",
-            What::Mark { .. } => "marks",
+    for request in requests {
+        let kind = match request.kind {
+            RequestKind::Message { .. } => "messages",
+            RequestKind::Edit { .. } => "edits",
+            RequestKind::Delete { .. } => "deletions",
+            RequestKind::Mark { .. } => "marks",
         };
         let outcome = match request.outcome {
             Outcome::Done(_) => 0,
@@ -98,7 +98,7 @@ fn figures(asked: &[Asked]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::print_stdout, reason = "the run's seed and figures are what it is for")]
+#[expect(clippy::print_stdout, reason = "the seed and the counts of the run are printed")]
 async fn nodes_die_at_random_under_load() {
     let started = Instant::now();
     let time = Duration::from_secs(number("ROOMCAST_CHAOS_SECONDS").unwrap_or(12));
@@ -113,15 +113,20 @@ async fn nodes_die_at_random_under_load() {
     }
     let rooms: Arc<[u64]> = rooms.into();
     let nodes: Arc<[String]> = cluster.fanout.iter().map(|node| node.address()).collect();
-    let (tell, all) = watch::channel(None);
+    let (expected_sender, expected_receiver) = watch::channel(None);
     let mut readers = JoinSet::new();
     for n in 0..READERS {
         let user = format!("reader{n}");
-        let read =
-            reader::read(nodes.clone(), user.clone(), rooms.clone(), rng(seed, "reader", n), all.clone());
+        let read = reader::read(
+            nodes.clone(),
+            user.clone(),
+            rooms.clone(),
+            rng(seed, "reader", n),
+            expected_receiver.clone(),
+        );
         readers.spawn(async move { (user, read.await) });
     }
-    eventually("all readers are in", || async {
+    eventually("all readers have joined", || async {
         let (_, room) = ann.get(&paths::room(rooms[ROOMS - 1])).await;
         (room["participants"].as_array().map(Vec::len) == Some(READERS)).then_some(())
     })
@@ -139,61 +144,61 @@ async fn nodes_die_at_random_under_load() {
         visitors.spawn(Visitor { user: format!("visitor{n}"), nodes, rooms, rng }.run(stopped.clone()));
     }
 
-    let kills = kill(&mut cluster, rng(seed, "kill", 0), time).await;
+    let kills = kill_nodes(&mut cluster, rng(seed, "kill", 0), time).await;
     stop.send_replace(true);
-    let asked: Vec<Asked> = writers.join_all().await.into_iter().flatten().collect();
-    // What had no answer may still be stored until then.
-    let last = tokio::time::Instant::now() + Duration::from_millis(DEADLINE_MS.unsigned_abs());
-    let everyone: BTreeSet<String> = (0..READERS).map(|n| format!("reader{n}")).collect();
-    let mut people: BTreeMap<u64, BTreeSet<String>> =
-        rooms.iter().map(|room| (*room, everyone.clone())).collect();
-    let mut stay = JoinSet::new();
+    let requests: Vec<Request> = writers.join_all().await.into_iter().flatten().collect();
+    // Requests without an answer may still be stored until then.
+    let deadline = tokio::time::Instant::now() + Duration::from_millis(DEADLINE_MS.unsigned_abs());
+    let readers_of_each_room: BTreeSet<String> = (0..READERS).map(|n| format!("reader{n}")).collect();
+    let mut participants: BTreeMap<u64, BTreeSet<String>> =
+        rooms.iter().map(|room| (*room, readers_of_each_room.clone())).collect();
+    let mut open_sockets = JoinSet::new();
     for (user, joined, mut socket) in visitors.join_all().await {
         for room in joined {
-            people.entry(room).or_default().insert(user.clone());
+            participants.entry(room).or_default().insert(user.clone());
         }
-        stay.spawn(async move { while socket.next().await.is_ok() {} });
+        open_sockets.spawn(async move { while socket.next().await.is_ok() {} });
     }
-    let _ended = timeout_at(last, std::future::pending::<()>()).await;
-    let log = eventually("those are in their rooms who are connected", || async {
+    let _ended = timeout_at(deadline, std::future::pending::<()>()).await;
+    let log = eventually("exactly the connected users are participants", || async {
         let log = truth::read(&cluster).await;
-        log.iter().all(|(room, log)| log.people() == people[room]).then_some(log)
+        log.iter().all(|(room, log)| log.participants() == participants[room]).then_some(log)
     })
     .await;
 
-    let settled = started.elapsed();
-    let expected = log
-        .iter()
-        .map(|(room, log)| (*room, Expected { events: log.events.clone(), people: people[room].clone() }));
+    let settled_after = started.elapsed();
+    let expected = log.iter().map(|(room, log)| {
+        (*room, Expected { events: log.events.clone(), participants: participants[room].clone() })
+    });
     let expected: Arc<BTreeMap<u64, Expected>> = Arc::new(expected.collect());
-    tell.send_replace(Some(expected.clone()));
+    expected_sender.send_replace(Some(expected.clone()));
     let (mut faults, mut connections, mut heals, mut deliveries, mut joins, mut leaves) =
-        (check::asked(&log, &asked), 0, 0, 0, 0, 0);
+        (check::requests(&log, &requests), 0, 0, 0, 0, 0);
     let readers = readers.join_all().await;
-    let read = started.elapsed();
-    for (user, (seen, _socket)) in &readers {
-        faults.extend(check::seen(&expected, user, seen));
-        connections += seen.connections;
-        deliveries += seen.events.values().map(Vec::len).sum::<usize>();
-        heals += seen.heals;
-        joins += seen.joins;
-        leaves += seen.leaves;
+    let read_after = started.elapsed();
+    for (user, (state, _socket)) in &readers {
+        faults.extend(check::reader(&expected, user, state));
+        connections += state.connections;
+        deliveries += state.events.values().map(Vec::len).sum::<usize>();
+        heals += state.heals;
+        joins += state.joins;
+        leaves += state.leaves;
     }
     let pool = cluster.database.pool().await;
     let end = Instant::now() + APPLIED;
-    let rows = eventually("the rows are compared", || async {
+    let rows = eventually("Postgres agrees with the log, or has had enough time", || async {
         let faults = check::postgres(&pool, &log).await;
         (faults.is_empty() || Instant::now() > end).then_some(faults)
     });
     faults.extend(rows.await);
-    faults.extend(check::answers(&cluster.rest(1, "ann"), &log).await);
+    faults.extend(check::api(&cluster.rest(1, "ann"), &log).await);
     println!(
         "{:.0} s (settled after {:.0}, read after {:.0}), kills {kills:?}: {}; {deliveries} deliveries over {connections} connections of {READERS} readers, \
          {heals} closes to heal, {joins} joins and {leaves} leaves seen; {} faults",
         started.elapsed().as_secs_f64(),
-        settled.as_secs_f64(),
-        read.as_secs_f64(),
-        figures(&asked),
+        settled_after.as_secs_f64(),
+        read_after.as_secs_f64(),
+        summary(&requests),
         faults.len()
     );
     for node in cluster.fanout.iter().filter(|_| heals > 0) {

@@ -1,4 +1,4 @@
-//! Reads from the log what happened in each room.
+//! Reads the state of each room from its events in the log.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -15,8 +15,8 @@ use tests::cluster::Cluster;
 /// State of a message after all its events.
 #[derive(Debug)]
 pub(super) struct Message {
-    /// Text that was sent.
-    pub(super) first: String,
+    /// The text of the original message.
+    pub(super) original_text: String,
     /// Text after the last edit.
     pub(super) text: String,
     pub(super) is_deleted: bool,
@@ -30,64 +30,65 @@ pub(super) struct Room {
     /// Ids of all messages, edits and deletions.
     pub(super) events: BTreeSet<u64>,
     /// Number of events with each text: new messages (`None`) or edits of that message.
-    pub(super) texts: HashMap<(Option<u64>, String), u32>,
+    pub(super) text_counts: HashMap<(Option<u64>, String), u32>,
     /// Number of deletions of each message.
-    pub(super) deletions: HashMap<u64, u32>,
-    /// Number of read marks of each person for each message.
-    pub(super) marked: HashMap<(String, u64), u32>,
-    /// Newest presence entry of each person and process: counter, and whether the person is present.
-    words: HashMap<(String, u64), (u64, bool)>,
+    pub(super) deletion_counts: HashMap<u64, u32>,
+    /// Number of read marks of each user for each message.
+    pub(super) mark_counts: HashMap<(String, u64), u32>,
+    /// Newest presence event of each user and process: its counter, and whether the user is present.
+    presence: HashMap<(String, u64), (u64, bool)>,
 }
 
 impl Room {
-    fn take(&mut self, name: EventName, stored: &StoredEvent) {
-        let data: Value = serde_json::from_slice(&stored.payload).expect("JSON");
-        let user = || data["user"].as_str().expect("a user").to_owned();
-        let text = || data["message"].as_str().expect("a text").to_owned();
-        let message = || data["message_id"].as_u64().expect("a message");
+    fn apply(&mut self, name: EventName, stored: &StoredEvent) {
+        let data: Value = serde_json::from_slice(&stored.payload).expect("valid JSON");
+        let user = || data["user"].as_str().expect("the event has a user").to_owned();
+        let text = || data["message"].as_str().expect("the message has a text").to_owned();
+        let message = || data["message_id"].as_u64().expect("the event has a message id");
         match name {
             EventName::ChatMessage => {
                 self.events.insert(stored.seq);
-                *self.texts.entry((None, text())).or_default() += 1;
-                self.messages.insert(stored.seq, Message { first: text(), text: text(), is_deleted: false });
+                *self.text_counts.entry((None, text())).or_default() += 1;
+                self.messages
+                    .insert(stored.seq, Message { original_text: text(), text: text(), is_deleted: false });
             }
             EventName::MessageEdit => {
                 self.events.insert(stored.seq);
-                *self.texts.entry((Some(message()), text())).or_default() += 1;
-                let edited = self.messages.get_mut(&message()).expect("a message that is there");
+                *self.text_counts.entry((Some(message()), text())).or_default() += 1;
+                let edited = self.messages.get_mut(&message()).expect("the message is in the log");
                 if !edited.is_deleted {
                     edited.text = text();
                 }
             }
             EventName::MessageDelete => {
                 self.events.insert(stored.seq);
-                for id in data["messages_ids"].as_array().expect("a list") {
-                    let id = id.as_u64().expect("an id");
-                    *self.deletions.entry(id).or_default() += 1;
-                    self.messages.get_mut(&id).expect("a message that is there").is_deleted = true;
+                for id in data["messages_ids"].as_array().expect("the answer is a list") {
+                    let id = id.as_u64().expect("the answer has an id");
+                    *self.deletion_counts.entry(id).or_default() += 1;
+                    self.messages.get_mut(&id).expect("the message is in the log").is_deleted = true;
                 }
             }
             EventName::MessageRead => {
-                *self.marked.entry((user(), message())).or_default() += 1;
+                *self.mark_counts.entry((user(), message())).or_default() += 1;
                 let mark = self.marks.entry(user()).or_default();
                 *mark = (*mark).max(message());
             }
             EventName::ParticipantJoin | EventName::ParticipantLeave => {
                 let number = |name| {
-                    let value = stored.headers.get_last(name).expect("a header");
-                    value.as_str().parse::<u64>().expect("a number")
+                    let value = stored.headers.get_last(name).expect("the event has the header");
+                    value.as_str().parse::<u64>().expect("a valid number")
                 };
-                let word = (number(header::COUNTER), name == EventName::ParticipantJoin);
-                let last = self.words.entry((user(), number(header::INCARNATION))).or_default();
-                *last = (*last).max(word);
+                let entry = (number(header::COUNTER), name == EventName::ParticipantJoin);
+                let last = self.presence.entry((user(), number(header::INCARNATION))).or_default();
+                *last = (*last).max(entry);
             }
             _ => {}
         }
     }
 
     /// Users who are in the room.
-    pub(super) fn people(&self) -> BTreeSet<String> {
-        let present = self.words.iter().filter(|(_, (_, present))| *present);
+    pub(super) fn participants(&self) -> BTreeSet<String> {
+        let present = self.presence.iter().filter(|(_, (_, present))| *present);
         present.map(|((user, _), _)| user.clone()).collect()
     }
 }
@@ -95,16 +96,16 @@ impl Room {
 /// Reads every shard's log from its first event on.
 pub(super) async fn read(cluster: &Cluster) -> BTreeMap<u64, Room> {
     let jetstream = cluster.jetstream(BrokerUser::Persister).await;
-    let shards = log::discover(&jetstream).await.expect("a log").shards;
+    let shards = log::discover(&jetstream).await.expect("the log exists").shards;
     let mut rooms: BTreeMap<u64, Room> = BTreeMap::new();
     for shard in shards.all().filter(|shard| *shard != Shard::SYSTEM) {
-        let last = log::state(&jetstream, shard).await.expect("a stream").last;
+        let last = log::state(&jetstream, shard).await.expect("the stream exists").last;
         let mut reader = LogReader::open(jetstream.clone(), shard, None, 1);
         while reader.position() <= last {
-            let stored = reader.next().await.expect("the log has everything since the beginning").stored;
-            let parsed = subject::parse(&stored.subject).expect("a subject of ours");
+            let stored = reader.next().await.expect("the log is not trimmed").stored;
+            let parsed = subject::parse(&stored.subject).expect("a valid subject");
             if let (Channel::Room(room), Some(name)) = (parsed.channel, EventName::parse(parsed.event)) {
-                rooms.entry(room.0).or_default().take(name, &stored);
+                rooms.entry(room.0).or_default().apply(name, &stored);
             }
         }
     }

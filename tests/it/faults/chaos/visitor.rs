@@ -1,4 +1,4 @@
-//! Plays people who join and leave rooms, and connect and disconnect.
+//! Simulates users who connect, join and leave rooms, and disconnect.
 
 use std::{
     collections::BTreeSet,
@@ -11,7 +11,7 @@ use serde_json::json;
 use tests::{client::Socket, cluster::token, eventually};
 use tokio::{sync::watch, time::timeout};
 
-/// A person who joins and leaves rooms at random.
+/// A user who joins and leaves rooms at random.
 pub(super) struct Visitor {
     pub(super) user: String,
     pub(super) nodes: Arc<[String]>,
@@ -24,30 +24,30 @@ impl Visitor {
     pub(super) async fn run(mut self, stop: watch::Receiver<bool>) -> (String, BTreeSet<u64>, Socket) {
         while !*stop.borrow() {
             let mut socket = self.connect().await;
-            // Its end is a closed socket, by this side or by the node's death.
+            // An error means that the node closed the socket or was killed.
             let _ = self.visit(&mut socket, &stop).await;
         }
-        let stays: BTreeSet<u64> =
+        let final_rooms: BTreeSet<u64> =
             self.rooms.iter().copied().filter(|_| self.rng.random_range(0..2) == 0).collect();
         loop {
             let mut socket = self.connect().await;
             let mut joined = BTreeSet::new();
-            while let Some(room) = stays.difference(&joined).next().copied() {
+            while let Some(room) = final_rooms.difference(&joined).next().copied() {
                 match socket.try_act("join_room", json!({ "room_pk": room })).await {
                     Ok(answer) if answer.status == 200 => drop(joined.insert(room)),
                     Ok(answer) => assert_eq!(answer.status, 503, "{answer}"),
                     Err(_) => break,
                 }
             }
-            if joined == stays {
-                return (self.user, stays, socket);
+            if joined == final_rooms {
+                return (self.user, final_rooms, socket);
             }
         }
     }
 
     async fn connect(&mut self) -> Socket {
         let node = &self.nodes[self.rng.random_range(0..self.nodes.len())];
-        eventually("a node takes a visitor", || async { Socket::open(node, &token(&self.user)).await.ok() })
+        eventually("a node accepts a visitor", || async { Socket::open(node, &token(&self.user)).await.ok() })
             .await
     }
 

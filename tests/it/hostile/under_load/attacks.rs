@@ -1,4 +1,4 @@
-//! Defines the attacks: each is done again and again by a client that knows what it may see of the server.
+//! Defines the attacks, which clients repeat until the time of a phase is over.
 
 use std::{
     sync::{Arc, Mutex},
@@ -16,10 +16,10 @@ use tokio::{
 const ATTACKERS: usize = 8;
 /// Number of requests sent in one write, so that the server, not the connection, is the bottleneck.
 const PIPELINED: usize = 50;
-/// Pause between connections that are left open, so that there are some hundreds of them, not more each second.
-const PACE: Duration = Duration::from_millis(20);
+/// Pause between connections that are left open, so that there are at most some hundreds of them.
+const OPEN_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The nodes under attack, and what an attacker knows.
+/// The nodes under attack, and the ids and tokens that an attacker uses.
 pub(super) struct Target {
     pub api: String,
     pub fanout: String,
@@ -27,12 +27,12 @@ pub(super) struct Target {
     pub rooms: Vec<u64>,
     /// A room with more events than a ring holds, and its first message.
     pub old: (u64, u64),
-    /// User id of a person in the first room.
+    /// Id of a user in the first room.
     pub victim: String,
     /// A valid token.
     pub token: String,
-    /// Connections that the attackers never end.
-    pub kept: Mutex<Vec<Raw>>,
+    /// Connections that the attackers never close.
+    pub open_connections: Mutex<Vec<Raw>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,12 +69,12 @@ impl Attack {
         Self::UnreadPushes,
     ];
 
-    /// Header with the address of this attack. Each attack has its own address.
+    /// A header with the client address of this attack, so that each attack has its own limits.
     fn address(self) -> String {
         format!("x-forwarded-for: 203.0.113.{}\r\n", self as u8)
     }
 
-    async fn once(self, target: &Target) {
+    async fn run_once(self, target: &Target) {
         let (api, fanout) = (&target.api, &target.fanout);
         let bearer = format!("authorization: Bearer {}\r\n", target.token);
         match self {
@@ -83,36 +83,36 @@ impl Attack {
                     let word = format!("X{:x}", rand::random::<u64>());
                     self.request(&format!("{word} /{word}?{word}"), &format!("{word}: {word}\r\n"), "")
                 };
-                exchange(api, &many(request)).await;
-                exchange(fanout, &many(request)).await;
+                exchange(api, &pipelined(request)).await;
+                exchange(fanout, &pipelined(request)).await;
             }
             Self::SilentConnections => {
-                for begun in ["", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "PRI", "GET / HTTP/1.1\r\nhost: loc"] {
+                for bytes in ["", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "PRI", "GET / HTTP/1.1\r\nhost: loc"] {
                     for address in [api, fanout] {
-                        keep(target, address, begun.as_bytes()).await;
+                        leave_open(target, address, bytes.as_bytes()).await;
                     }
                 }
             }
             Self::UnreadAnswers => {
                 let request = |_| self.request("GET /openapi.json", "", "");
-                leave_unread(api, &many(request)).await;
+                leave_unread(api, &pipelined(request)).await;
             }
             Self::RefusedBodies => {
                 let body = "x".repeat(3 << 20);
-                for more in ["", &bearer] {
-                    exchange(api, self.request("POST /api/v1/rooms", more, &body).as_bytes()).await;
+                for headers in ["", &bearer] {
+                    exchange(api, self.request("POST /api/v1/rooms", headers, &body).as_bytes()).await;
                 }
                 exchange(fanout, self.request("POST /ws/", &bearer, &body).as_bytes()).await;
             }
             Self::Handshakes => {
-                for more in ["", "authorization: Bearer x\r\n", &forged(&bearer)] {
-                    let answer = Raw::ask(fanout, &self.handshake(more)).await;
+                for headers in ["", "authorization: Bearer x\r\n", &forged(&bearer)] {
+                    let answer = Raw::ask(fanout, &self.handshake(headers)).await;
                     assert!([401, 429].contains(&answer.status), "{}", answer.head);
                 }
             }
             Self::WrongTokens => {
                 let forged = forged(&bearer);
-                exchange(api, &many(|_| self.request("GET /api/v1/rooms", &forged, ""))).await;
+                exchange(api, &pipelined(|_| self.request("GET /api/v1/rooms", &forged, ""))).await;
             }
             Self::RoomsWithoutToken => {
                 let request = |n: usize| {
@@ -122,11 +122,11 @@ impl Attack {
                     });
                     self.request("POST /api/v2/room-control/", "", &visit.to_string())
                 };
-                exchange(api, &many(request)).await;
+                exchange(api, &pipelined(request)).await;
             }
             Self::Searches => {
                 let request = |_| self.request("GET /api/v1/messages/search?q=xxxx", &bearer, "");
-                exchange(api, &many(request)).await;
+                exchange(api, &pipelined(request)).await;
             }
             Self::Garbage => {
                 let garbage: [u8; 4096] = rand::random();
@@ -166,18 +166,18 @@ impl Attack {
     }
 
     /// A request with `connection: close`, which `many` removes from all but the last.
-    fn request(self, line: &str, more: &str, body: &str) -> String {
+    fn request(self, line: &str, headers: &str, body: &str) -> String {
         format!(
-            "{line} HTTP/1.1\r\nhost: localhost\r\n{}{more}content-type: application/json\r\n\
+            "{line} HTTP/1.1\r\nhost: localhost\r\n{}{headers}content-type: application/json\r\n\
              content-length: {}\r\nconnection: close\r\n\r\n{body}",
             self.address(),
             body.len()
         )
     }
 
-    fn handshake(self, more: &str) -> String {
+    fn handshake(self, headers: &str) -> String {
         format!(
-            "GET /ws/ HTTP/1.1\r\nhost: localhost\r\n{}{more}upgrade: websocket\r\nconnection: Upgrade\r\n\
+            "GET /ws/ HTTP/1.1\r\nhost: localhost\r\n{}{headers}upgrade: websocket\r\nconnection: Upgrade\r\n\
              sec-websocket-key: AQIDBAUGBwgJCgsMDQ4PEC==\r\nsec-websocket-version: 13\r\n\r\n",
             self.address()
         )
@@ -187,20 +187,20 @@ impl Attack {
     async fn frames(self, target: &Target, frames: &[Vec<u8>]) {
         let handshake = self.handshake(&format!("authorization: Bearer {}\r\n", target.token));
         let mut raw = Raw::open(&target.fanout).await;
-        raw.send(handshake.as_bytes()).await.expect("the server reads");
+        raw.send(handshake.as_bytes()).await.expect("the server accepts bytes");
         let answer = raw.answer().await;
         if answer.status != 101 {
             return assert_eq!(answer.status, 429, "{}", answer.head);
         }
         let close = frame(0x88, &1000_u16.to_be_bytes());
-        // The server may be the first to end it.
+        // The server may close the connection first.
         let _ = raw.send(&[frames.concat(), close].concat()).await;
         raw.closed().await;
     }
 }
 
 /// Concatenates pipelined requests; all but the last keep the connection open.
-fn many(request: impl Fn(usize) -> String) -> Vec<u8> {
+fn pipelined(request: impl Fn(usize) -> String) -> Vec<u8> {
     let open = |n| request(n).replace("connection: close\r\n", "");
     (1..PIPELINED).map(open).chain([request(0)]).collect::<String>().into_bytes()
 }
@@ -215,14 +215,14 @@ fn forged(bearer: &str) -> String {
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match u16::try_from(payload.len()) {
-        Ok(short @ ..126) => frame.push(0x80 | u8::try_from(short).expect("it is short")),
+        Ok(short @ ..126) => frame.push(0x80 | u8::try_from(short).expect("the payload is short")),
         Ok(length) => {
             frame.push(0x80 | 126);
             frame.extend(length.to_be_bytes());
         }
         Err(_) => {
             frame.push(0x80 | 127);
-            frame.extend(u64::try_from(payload.len()).expect("a length").to_be_bytes());
+            frame.extend(u64::try_from(payload.len()).expect("a valid length").to_be_bytes());
         }
     }
     frame.extend([0; 4]);
@@ -234,27 +234,27 @@ fn text(action: &Value) -> Vec<u8> {
     frame(0x81, action.to_string().as_bytes())
 }
 
-/// Sends bytes and reads until the server ends the connection; fails on an answer 5xx.
+/// Sends bytes and reads until the server closes the connection; fails on a 5xx answer.
 async fn exchange(address: &str, bytes: &[u8]) {
     let mut raw = Raw::open(address).await;
-    // The server may be the first to end it.
+    // The server may close the connection first.
     let _ = raw.send(bytes).await;
-    let came = raw.closed().await;
-    let came = String::from_utf8_lossy(&came);
-    if let Some(at) = came.find("HTTP/1.1 5") {
-        panic!("{}", came[at..].chars().take(600).collect::<String>());
+    let received = raw.closed().await;
+    let received = String::from_utf8_lossy(&received);
+    if let Some(index) = received.find("HTTP/1.1 5") {
+        panic!("{}", received[index..].chars().take(600).collect::<String>());
     }
 }
 
 /// Opens a connection that is never read and stays open.
-async fn keep(target: &Target, address: &str, bytes: &[u8]) {
+async fn leave_open(target: &Target, address: &str, bytes: &[u8]) {
     let mut raw = Raw::open(address).await;
     let _ = raw.send(bytes).await;
-    target.kept.lock().expect("nobody panics").push(raw);
-    sleep(PACE).await;
+    target.open_connections.lock().expect("no attacker panics").push(raw);
+    sleep(OPEN_INTERVAL).await;
 }
 
-/// Sends bytes and reads nothing for longer than any attack lasts. The server gives such a connection more time than a
+/// Sends bytes and reads nothing for longer than any attack lasts. The server keeps such a connection longer than a
 /// silent one.
 async fn leave_unread(address: &str, bytes: &[u8]) {
     let mut raw = Raw::open(address).await;
@@ -270,8 +270,8 @@ pub(super) async fn run(attacks: &[Attack], target: &Arc<Target>, time: Duration
         for _ in 0..ATTACKERS {
             let target = target.clone();
             attackers.spawn(async move {
-                // Whose frames are too many waits for their answers longer than that.
-                while timeout_at(end, attack.once(&target)).await.is_ok() {}
+                // An attack may still wait for its answers when the time is over.
+                while timeout_at(end, attack.run_once(&target)).await.is_ok() {}
             });
         }
     }
