@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// Pause before a step, so that it indexes more messages: a step costs much the same however little it indexes.
-const INDEXING_DELAY: Duration = Duration::from_millis(500);
+const INDEXING_DELAY: Duration = Duration::from_secs(1);
 /// How often all shards that this process leads are queued: another process may have left messages due.
 const SCAN_INTERVAL: Duration = Duration::from_secs(5);
 /// `statement_timeout` of the indexing session: the other shards wait meanwhile.

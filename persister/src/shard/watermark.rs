@@ -80,10 +80,10 @@ pub(crate) async fn advance<'a>(
         advances.clone().map(|advance| to_i64(value(advance))).collect()
     };
     let moved: Vec<i16> = sqlx::query_scalar(
-        "UPDATE watermark SET seq = step.new_seq, stored_at = step.stored_at, seen = greatest(seen, step.log_end)
+        "UPDATE watermark SET seq = step.new_seq, stored_at = step.stored_at, seen = greatest(watermark.seen, step.log_end)
          FROM unnest($1::int2[], $2::int8[], $3::int8[], $4::int8[], $5::int8[], $6::int8[])
               AS step (shard, epoch, expected_seq, new_seq, stored_at, log_end)
-         WHERE watermark.shard = step.shard AND epoch = step.epoch AND seq = step.expected_seq
+         WHERE watermark.shard = step.shard AND watermark.epoch = step.epoch AND watermark.seq = step.expected_seq
          RETURNING watermark.shard",
     )
     .bind(advances.clone().map(|advance| advance.shard.number()).collect::<Vec<_>>())
