@@ -51,7 +51,7 @@ pub(super) async fn authenticate(
     let identity = api
         .gate
         .verifier
-        .verify(&token)
+        .identify(&token)
         .map_err(|error| Error::new(ErrorCode::Unauthorized, error.to_string()))?;
     if writes {
         api.gate.limits.count_write(&identity.caller)?;
@@ -65,7 +65,7 @@ pub(super) async fn authenticate(
         deadline,
     )
     .await?;
-    Ok(Some(identity.caller))
+    Ok(Some(identity.caller.clone()))
 }
 
 /// When a request arrived, and whether one of its events is stored; shared by all its writes.

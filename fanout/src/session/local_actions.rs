@@ -207,7 +207,7 @@ fn authenticate(
     frame: &str,
 ) -> Result<RunningAction, Refusal> {
     let AuthenticateFrame { token } = parse::<AuthenticateFrame>(frame).map_err(|detail| (400, detail))?;
-    let identity = context.node.verifier.verify(&token).map_err(|error| (401, error.to_string()))?;
+    let identity = context.node.verifier.identify(&token).map_err(|error| (401, error.to_string()))?;
     if identity.caller.user != context.caller.user {
         return Err((403, "The token is another person's.".to_owned()));
     }
@@ -227,7 +227,8 @@ fn authenticate(
             context.node.change_caller(channel, context.socket_id, identity.caller.clone()).await;
         }
         context.outbox.push(request.answer_frame(200, &[], Some("{}")));
-        let local = LocalChange { new_caller: Some((identity.caller, until)), ..LocalChange::default() };
+        let local =
+            LocalChange { new_caller: Some((identity.caller.clone(), until)), ..LocalChange::default() };
         ActionChanges { local, ..ActionChanges::default() }
     }))
 }

@@ -4,7 +4,16 @@
 //! be read, the keys that were read last stay in use. Reading is bounded in bytes and time, uses only the configured
 //! source, and follows no redirect.
 
-use std::{fs::File, io::Read as _, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    io::Read as _,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail, ensure};
 use arc_swap::ArcSwap;
@@ -45,6 +54,8 @@ struct VerificationKey {
 #[derive(Debug)]
 pub(super) struct Jwks {
     keys: ArcSwap<Vec<VerificationKey>>,
+    /// Counts how often the keys have changed.
+    generation: AtomicU64,
     unknown_key_seen: Notify,
 }
 
@@ -54,10 +65,16 @@ impl Jwks {
         let text = source.read().await?;
         let this = Arc::new(Self {
             keys: ArcSwap::from_pointee(parse_jwks(&text)?),
+            generation: AtomicU64::new(0),
             unknown_key_seen: Notify::new(),
         });
         tokio::spawn(this.clone().refresh(source, text, shutdown.clone()));
         Ok(this)
+    }
+
+    /// Changes whenever the keys have changed.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// The key with this id, or, without an id, the only key of this algorithm. If there is none, the source is read
@@ -94,6 +111,7 @@ impl Jwks {
                     match keys {
                         Ok(keys) => {
                             self.keys.store(Arc::new(keys));
+                            self.generation.fetch_add(1, Ordering::Release);
                             "changed"
                         }
                         Err(error) => {

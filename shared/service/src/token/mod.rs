@@ -4,6 +4,7 @@
 //! not the token; a token whose header has critical extensions is refused. Expiry has no leeway. No token is ever
 //! logged.
 
+mod cache;
 mod claims;
 mod jwks;
 
@@ -14,6 +15,7 @@ use axum::http::{HeaderMap, header};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode_header};
 use serde_json::value::RawValue;
 
+use cache::VerifiedTokens;
 pub use claims::Identity;
 use claims::{AcceptedTokens, Claims};
 use jwks::Jwks;
@@ -77,6 +79,7 @@ pub struct TokenVerifier {
     secret: Option<DecodingKey>,
     jwks: Option<Arc<Jwks>>,
     accepted: AcceptedTokens,
+    verified: VerifiedTokens,
 }
 
 impl TokenVerifier {
@@ -105,10 +108,21 @@ impl TokenVerifier {
         };
         let accepted =
             AcceptedTokens { audiences: non_empty(&args.jwt_audience), issuers: non_empty(&args.jwt_issuer) };
-        Ok(Arc::new(Self { secret, jwks, accepted }))
+        Ok(Arc::new(Self { secret, jwks, accepted, verified: VerifiedTokens::default() }))
     }
 
-    /// Verifies a token, and returns the person that it names.
+    /// Returns the person that a token names. The signature is verified at the first time only; expiry is checked each
+    /// time.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub fn identify(&self, token: &str) -> Result<Arc<Identity>, TokenError> {
+        // Read before the keys, so that a token verified by older keys is never taken for one of the newer ones.
+        let keys_generation = self.jwks.as_ref().map_or(0, |jwks| jwks.generation());
+        self.verified.get_or_verify(token, keys_generation, || self.verify(token))
+    }
+
+    /// Verifies a token with its signature, and returns the person that it names.
     ///
     /// # Errors
     /// [`TokenError`].

@@ -266,7 +266,7 @@ proptest! {
     #[test]
     fn any_claims_are_read_or_refused(name in "exp|iat|nbf|user_id|sub|token_type|is_admin|is_staff|username|business|org_id|aud|iss", claim in claim()) {
         let key = DecodingKey::from_secret(SECRET.as_bytes());
-        let verifier = TokenVerifier { secret: Some(key), jwks: None, accepted: AcceptedTokens::default() };
+        let verifier = TokenVerifier { secret: Some(key), jwks: None, accepted: AcceptedTokens::default(), verified: VerifiedTokens::default() };
         if let Ok(identity) = verifier.verify(&sign(SECRET, &claims(&json!({ &name: claim }))).expect("JSON")) {
             prop_assert!(!identity.caller.user.as_str().starts_with(UserId::VISITOR));
             let is_admin = ["is_admin", "is_staff"].contains(&name.as_str()) && claim == json!(true);
@@ -281,6 +281,7 @@ proptest! {
             secret: Some(DecodingKey::from_secret(SECRET.as_bytes())),
             jwks: None,
             accepted: AcceptedTokens::default(),
+            verified: VerifiedTokens::default(),
         };
         prop_assert_eq!(verifier.verify(&text), Err(TokenError::Invalid));
         for name in [header::AUTHORIZATION, header::SEC_WEBSOCKET_PROTOCOL] {

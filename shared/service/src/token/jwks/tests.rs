@@ -31,6 +31,7 @@ fn set(keys: &[Value]) -> Vec<u8> {
 fn jwks_of(keys: &[Value]) -> Jwks {
     Jwks {
         keys: ArcSwap::from_pointee(parse_jwks(&set(keys)).expect("a usable key")),
+        generation: AtomicU64::new(0),
         unknown_key_seen: Notify::new(),
     }
 }
