@@ -45,7 +45,7 @@ function addLine(who, text, id = null) {
 // Shows the history, and below it the messages that were pushed while it was loaded.
 function showHistory(messages) {
   const last = messages.at(-1)?.id ?? 0;
-  const newer = [...at("messages").children].filter((item) => item.dataset.id > last);
+  const newer = [...byId("messages").children].filter((item) => item.dataset.id > last);
   byId("messages").replaceChildren();
   for (const { user, message, id } of messages) addLine(user, message, id);
   byId("messages").append(...newer);
