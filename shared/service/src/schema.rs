@@ -20,4 +20,4 @@ pub const PLANNER: [(&str, &str); 8] = [
 ];
 
 /// The schema version of this release. The persister's build compares it with the migrations.
-pub const VERSION: i64 = 10;
+pub const VERSION: i64 = 11;

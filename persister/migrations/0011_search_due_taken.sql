@@ -16,7 +16,7 @@ BEGIN
     INSERT INTO room_writer (shard, room, user_id, id)
     SELECT due.shard, due.room, m.author, max(due.id)
     FROM (SELECT * FROM unnest(shards, rooms, ids) AS due (shard, room, id)
-          WHERE coalesce((SELECT r.kind FROM room r WHERE r.shard = -1 AND r.id = due.room), 'direct') = 'direct'
+          WHERE coalesce((SELECT r.kind FROM room r WHERE r.id = due.room), 'direct') = 'direct'
           OFFSET 0) due
     CROSS JOIN LATERAL (SELECT m.author FROM message m
                         WHERE m.shard = due.shard AND m.room = due.room AND m.id = due.id LIMIT 1) m
