@@ -6,6 +6,7 @@ mod cut;
 mod decodable;
 mod full;
 mod gone;
+mod group;
 mod hole;
 mod migrations;
 mod older;
