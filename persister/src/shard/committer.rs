@@ -126,13 +126,14 @@ pub(crate) struct CommitterTask {
     group_commit: GroupCommit,
     waiting: VecDeque<CommitRequest>,
     running: JoinSet<Finished>,
-    /// Number of running transactions that are not for a single suspect shard.
-    groups_running: usize,
+    /// Number of running transactions, without those that apply one suspect shard alone.
+    regular_running: usize,
 }
 
 /// What a transaction that has ended leaves to do.
 struct Finished {
-    was_group: bool,
+    /// Whether it counts among `regular_running`.
+    was_regular: bool,
     /// Batches to apply alone.
     split: Vec<CommitRequest>,
 }
@@ -155,7 +156,7 @@ pub(crate) fn new(
         group_commit,
         waiting: VecDeque::new(),
         running: JoinSet::new(),
-        groups_running: 0,
+        regular_running: 0,
     };
     (Committer { requests, last_begun_at }, task)
 }
@@ -168,7 +169,7 @@ impl CommitterTask {
                 request = self.requests.recv() => {
                     let Some(request) = request else { break };
                     self.waiting.push_back(request);
-                    if self.group_commit == GroupCommit::On && self.groups_running == 0 && !self.is_full() {
+                    if self.group_commit == GroupCommit::On && self.regular_running == 0 && !self.is_full() {
                         sleep(GATHER).await;
                     }
                 }
@@ -187,7 +188,7 @@ impl CommitterTask {
     }
 
     fn note_finished(&mut self, finished: Finished) {
-        self.groups_running -= usize::from(finished.was_group);
+        self.regular_running -= usize::from(finished.was_regular);
         for request in finished.split {
             self.running.spawn(commit_alone(self.sessions.clone(), request, false));
         }
@@ -195,24 +196,20 @@ impl CommitterTask {
 
     /// Begins transactions for what is waiting, as far as that is not left for the end of the one that runs.
     fn begin_transactions(&mut self) {
-        while !self.waiting.is_empty() && self.groups_running < self.sessions_max {
-            if self.group_commit == GroupCommit::On && self.groups_running > 0 && !self.is_full() {
+        while !self.waiting.is_empty() && self.regular_running < self.sessions_max {
+            if self.group_commit == GroupCommit::On && self.regular_running > 0 && !self.is_full() {
                 return;
             }
             *self.last_begun_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             let mut group = self.take_group();
             let sessions = self.sessions.clone();
-            match group.pop() {
-                Some(only) if group.is_empty() => {
-                    let is_group = !only.batch.is_suspect();
-                    self.groups_running += usize::from(is_group);
-                    self.running.spawn(commit_alone(sessions, only, is_group));
-                }
-                last => {
-                    group.extend(last);
-                    self.groups_running += 1;
-                    self.running.spawn(commit_together(sessions, group));
-                }
+            if group.len() > 1 {
+                self.regular_running += 1;
+                self.running.spawn(commit_together(sessions, group));
+            } else if let Some(only) = group.pop() {
+                let is_regular = !only.batch.is_suspect();
+                self.regular_running += usize::from(is_regular);
+                self.running.spawn(commit_alone(sessions, only, is_regular));
             }
         }
     }
@@ -245,7 +242,7 @@ impl CommitterTask {
 }
 
 /// Writes the batch of one shard in transactions of its own.
-async fn commit_alone(sessions: SessionPool, mut request: CommitRequest, was_group: bool) -> Finished {
+async fn commit_alone(sessions: SessionPool, mut request: CommitRequest, is_regular: bool) -> Finished {
     let begun = Instant::now();
     let result = match sessions.take().await {
         Err(error) => Err(CommitError::NoSession(error)),
@@ -265,7 +262,7 @@ async fn commit_alone(sessions: SessionPool, mut request: CommitRequest, was_gro
     };
     record(begun, 1, result.as_ref().map_err(CommitError::metric_label).err());
     request.answer(result);
-    Finished { was_group, split: Vec::new() }
+    Finished { was_regular: is_regular, split: Vec::new() }
 }
 
 /// Writes the batches of several shards in one transaction.
@@ -312,7 +309,7 @@ async fn commit_together(sessions: SessionPool, group: Vec<CommitRequest>) -> Fi
             requests.for_each(|request| request.answer(Err(CommitError::Lost(reason.clone()))));
         }
     }
-    Finished { was_group: true, split }
+    Finished { was_regular: true, split }
 }
 
 /// Records a transaction. `failure` is the label of its error.

@@ -22,7 +22,6 @@ use crate::{
 pub(crate) type ShardMessages<'a> = (Shard, &'a [(u64, ChatMessage)]);
 
 /// Columns of new messages.
-#[derive(Default)]
 pub(crate) struct MessageColumns<'a> {
     shards: Vec<i16>,
     rooms: Vec<i64>,
@@ -35,8 +34,18 @@ pub(crate) struct MessageColumns<'a> {
 }
 
 impl<'a> MessageColumns<'a> {
-    pub(crate) fn from_messages(messages: impl Iterator<Item = ShardMessages<'a>>) -> Self {
-        let mut columns = Self::default();
+    pub(crate) fn from_messages(messages: impl Iterator<Item = ShardMessages<'a>> + Clone) -> Self {
+        let count = messages.clone().map(|(_, messages)| messages.len()).sum();
+        let mut columns = Self {
+            shards: Vec::with_capacity(count),
+            rooms: Vec::with_capacity(count),
+            ids: Vec::with_capacity(count),
+            authors: Vec::with_capacity(count),
+            bodies: Vec::with_capacity(count),
+            client_ids: Vec::with_capacity(count),
+            created_at: Vec::with_capacity(count),
+            details: Vec::with_capacity(count),
+        };
         for (shard, messages) in messages {
             for (id, message) in messages {
                 columns.shards.push(shard.number());
@@ -56,7 +65,7 @@ impl<'a> MessageColumns<'a> {
 /// Inserts all new messages by one statement.
 pub(crate) async fn insert<'a>(
     session: &mut PgConnection,
-    messages: impl Iterator<Item = ShardMessages<'a>>,
+    messages: impl Iterator<Item = ShardMessages<'a>> + Clone,
 ) -> sqlx::Result<()> {
     let columns = MessageColumns::from_messages(messages);
     if columns.ids.is_empty() {
