@@ -41,7 +41,7 @@ const PATHS: [(&str, Prepare); 9] = [
     ("fanout: a live message to the 2 sockets of a match", fanout::match_room),
     ("fanout: a client's frame to the action it begins", fanout::frame),
     ("api: the body of a message to what is appended", api::message),
-    ("api: a token to whom it names", tokens::token),
+    ("api: a new token to the person that it names", tokens::token),
     ("persister: a batch of 100 messages to its columns", persister::batch),
     ("protocol: a subject of a room, read and written", subjects::room),
     ("protocol: a subject of a person, read and written", subjects::person),
