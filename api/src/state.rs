@@ -10,7 +10,7 @@ use crate::{commands::state::CommandState, config::TokenUse, limits::ApiLimits, 
 /// The state of the routes, cheap to clone.
 #[derive(Clone, FromRef)]
 pub(crate) struct ApiState {
-    /// What commands and queries need.
+    /// The state that commands and queries use.
     pub(crate) commands: Arc<CommandState>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) dialects: Arc<DialectSettings>,

@@ -133,11 +133,10 @@ pub async fn start(
     let log_ends = connection.client.subscribe(subject::LOG_END_ALL).await?;
     tasks
         .spawn("log ends", watch_log_ends(log_ends, highest_seen.clone(), recheck.clone(), shutdown.clone()));
-    let sessions_max = usize::from(config.database.persister_sessions);
     let group_commit =
         if config.database.persister_group_commit { GroupCommit::On } else { GroupCommit::Off };
     let (committer, committer_task) =
-        committer::new(shards.all().count(), batch_sessions.clone(), sessions_max, group_commit);
+        committer::new(shards.all().count(), batch_sessions.clone(), group_commit);
     let workers: Vec<ShardWorker> = shards
         .all()
         .map(|shard| ShardWorker {

@@ -29,7 +29,7 @@ use crate::{
 /// Maximum time for which a request tries to append.
 pub(crate) const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What commands and queries of one api node need. No other node depends on it.
+/// The state that commands and queries of one api node use. No other node depends on it.
 pub(crate) struct CommandState {
     pub(crate) shards: ShardCount,
     pub(crate) log: LogAccess,

@@ -21,7 +21,7 @@ const OVERDUE_AFTER: Duration = Duration::from_secs(15);
 /// Maximum removals that are remembered.
 const REMOVALS_MAX: usize = 256;
 
-/// What is known of the rights to follow one channel.
+/// This node's knowledge of who may follow one channel.
 pub(crate) struct ChannelAccess {
     /// Everyone may follow the channel.
     is_public: bool,
@@ -33,16 +33,16 @@ pub(crate) struct ChannelAccess {
     removals: VecDeque<(u64, UserId)>,
     /// Every removal and every narrowing after this is remembered.
     complete_after: u64,
-    /// Closed by this event or an earlier one.
+    /// The room was closed by this event or an earlier one.
     closed_at: Option<u64>,
     /// To be confirmed once this is in Postgres.
     due_after_seq: Option<u64>,
-    /// When api is asked next.
+    /// When the next confirmation is requested from api.
     next_confirm_at: Instant,
     /// When api was to be asked first, however many requests have failed since.
     due_since: Instant,
     is_confirming: bool,
-    /// A confirmation became due while api was asked: its answer may not count the cause in.
+    /// A confirmation became due while another was under way, whose answer may not include the cause.
     is_due_again: bool,
 }
 
@@ -61,7 +61,7 @@ pub(crate) struct ConfirmPriority {
 pub(crate) struct AccessAnswer {
     /// Everyone may follow the channel.
     pub(crate) is_public: bool,
-    /// Nobody may follow it: the room is closed.
+    /// The room is closed, so nobody may follow the channel.
     pub(crate) is_closed: bool,
     /// The last event that is counted in.
     pub(crate) as_of: u64,

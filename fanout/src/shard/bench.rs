@@ -149,7 +149,7 @@ impl BenchRoom {
     pub fn received(&mut self) -> Vec<Vec<u8>> {
         let read = |client: &mut TcpStream| {
             let mut bytes = Vec::new();
-            // It ends once no more bytes are there now.
+            // The socket is non-blocking: reading ends with an error once all bytes that have arrived are read.
             let _ = client.read_to_end(&mut bytes);
             bytes
         };

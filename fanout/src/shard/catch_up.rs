@@ -72,7 +72,7 @@ impl CatchUps {
         self.running.is_some()
     }
 
-    /// What the catch-up that runs reads.
+    /// The range that the running catch-up reads; `None` while none runs.
     pub(super) fn range(&self) -> Option<CatchUpRange> {
         self.running.as_ref().map(|running| running.range)
     }
@@ -128,9 +128,9 @@ pub(super) enum CatchUpReport {
     Events(Vec<StoredEvent>),
     /// Everything up to here was reported.
     CompleteUpTo(u64),
-    /// It is another log, or it has no longer all that may have been lost.
+    /// The stream has another log, or no longer has all events that may have been lost.
     NotInLog(StreamState),
-    /// It has ended by a panic.
+    /// The catch-up's task panicked.
     Panicked,
 }
 

@@ -49,7 +49,7 @@ pub(crate) struct ChannelState {
     epoch: u64,
     presence: PresenceMap,
     pub(crate) access: ChannelAccess,
-    /// It is a direct room of two people.
+    /// Whether the channel is a direct room of two people.
     is_pair: bool,
     /// Sequence from which the channel's state is complete. Events up to it were never missed here.
     start_seq: u64,

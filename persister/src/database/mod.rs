@@ -104,6 +104,11 @@ impl SessionPool {
         Ok(Self { name, pool })
     }
 
+    /// Maximum sessions of the pool.
+    pub(crate) fn max_sessions(&self) -> usize {
+        self.pool.status().max_size
+    }
+
     /// Takes a session from the pool, waiting for up to [`POOL_WAIT_TIMEOUT`]. If the result is dropped without
     /// [`PooledSession::give_back`], the session is closed.
     pub(crate) async fn take(&self) -> anyhow::Result<PooledSession> {

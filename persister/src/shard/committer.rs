@@ -122,7 +122,6 @@ pub(crate) struct CommitterTask {
     requests: mpsc::Receiver<CommitRequest>,
     last_begun_at: Arc<Mutex<Instant>>,
     sessions: SessionPool,
-    sessions_max: usize,
     group_commit: GroupCommit,
     waiting: VecDeque<CommitRequest>,
     running: JoinSet<Finished>,
@@ -142,7 +141,6 @@ struct Finished {
 pub(crate) fn new(
     shards: usize,
     sessions: SessionPool,
-    sessions_max: usize,
     group_commit: GroupCommit,
 ) -> (Committer, CommitterTask) {
     // Each worker waits for its answer, so there is never more than one request of a shard.
@@ -152,7 +150,6 @@ pub(crate) fn new(
         requests: receiver,
         last_begun_at: last_begun_at.clone(),
         sessions,
-        sessions_max,
         group_commit,
         waiting: VecDeque::new(),
         running: JoinSet::new(),
@@ -196,7 +193,7 @@ impl CommitterTask {
 
     /// Begins transactions for what is waiting, as far as that is not left for the end of the one that runs.
     fn begin_transactions(&mut self) {
-        while !self.waiting.is_empty() && self.regular_running < self.sessions_max {
+        while !self.waiting.is_empty() && self.regular_running < self.sessions.max_sessions() {
             if self.group_commit == GroupCommit::On && self.regular_running > 0 && !self.is_full() {
                 return;
             }

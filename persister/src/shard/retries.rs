@@ -3,6 +3,8 @@
 //! What must hold: no single event stops a shard for ever, and no event is rejected because the database itself fails:
 //! only failures that nothing else explains are counted here.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use crate::shard::apply::plan::BATCH_EVENTS_MAX;
 
 /// Consecutive failures alone after which an event is rejected, for an error without a known cause, or for statements
@@ -16,6 +18,11 @@ pub(crate) struct BatchRetries {
     events_max: usize,
     /// The event that failed alone last, and the number of its consecutive failures.
     failing_event: Option<(u64, u32)>,
+}
+
+/// Locks what a shard's worker and its transactions share.
+pub(crate) fn lock(retries: &Mutex<BatchRetries>) -> MutexGuard<'_, BatchRetries> {
+    retries.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Default for BatchRetries {

@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -34,7 +34,7 @@ use crate::{
         },
         batcher::{self, Batch},
         committer::{Committed, Committer, TRANSACTION_TIMEOUT},
-        retries::BatchRetries,
+        retries::{self, BatchRetries},
         status::{ShardMetrics, ShardStatus},
         watermark::{self, Watermark},
     },
@@ -226,10 +226,6 @@ impl ShardWorker {
         Ok(watermark)
     }
 
-    fn retries(&self) -> MutexGuard<'_, BatchRetries> {
-        self.retries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn set_watermark(&self, seq: u64) {
         self.watermark_seq.store(seq, Ordering::Relaxed);
         ShardMetrics::set_gauge(&self.metrics.watermark_seq, seq);
@@ -270,7 +266,7 @@ impl ShardWorker {
             };
             let mut batch = match first {
                 Ok(first) => {
-                    let events_max = self.retries().events_max();
+                    let events_max = retries::lock(&self.retries).events_max();
                     batcher::collect_batch(&mut reader, first, self.committer.last_begun_at(), events_max)
                         .await
                 }
@@ -343,12 +339,12 @@ impl ShardWorker {
         self.set_watermark(batch.outcome.watermark_seq);
         if let Err(error) = result {
             if error.is_timeout() {
-                self.retries().note_timeout(batch.events.len());
+                retries::lock(&self.retries).note_timeout(batch.events.len());
             }
             return Err(ShardError::Transient(error.into()));
         }
         self.search_queue.push(self.shard);
-        self.retries().note_success();
+        retries::lock(&self.retries).note_success();
         self.metrics.batch_events.record(u32::try_from(event_count).unwrap_or(u32::MAX));
         ShardMetrics::set_gauge(&self.metrics.lag_messages, pending);
         if pending == 0 {

@@ -1,7 +1,7 @@
 //! Applies batches: those of several shards in one transaction, or one batch in as many as its data needs.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     database::{DatabaseFailure, unix_nanos},
     shard::{
-        retries::BatchRetries,
+        retries::{self, BatchRetries},
         watermark::{self, WatermarkAdvance},
     },
 };
@@ -62,22 +62,21 @@ pub(crate) struct ApplyOutcome {
 impl ShardBatch {
     /// Whether an earlier batch of the shard failed, and the size of its batches is still limited for it.
     pub(crate) fn is_suspect(&self) -> bool {
-        lock(&self.retries).has_failures()
+        retries::lock(&self.retries).has_failures()
     }
 }
 
 impl BatchOrigin {
-    /// The step of the watermark from `expected_seq` over these events; `None` if there are none.
-    fn advance_over(&self, expected_seq: u64, events: &[StoredEvent]) -> Option<WatermarkAdvance> {
-        let last = events.last()?;
-        Some(WatermarkAdvance {
+    /// The step of the watermark from `expected_seq` to this event.
+    fn advance_to(&self, last: &StoredEvent, expected_seq: u64) -> WatermarkAdvance {
+        WatermarkAdvance {
             shard: self.shard,
             epoch: self.epoch,
             expected_seq,
             new_seq: last.seq,
             stored_at_ns: unix_nanos(last.time),
             log_end_seq: self.log_end_seq,
-        })
+        }
     }
 }
 
@@ -110,9 +109,9 @@ pub(crate) async fn apply_together(
 ) -> Result<Vec<Shard>, ApplyError> {
     let mut steps = Vec::with_capacity(batches.len());
     for batch in &mut *batches {
-        let plan = WritePlan::build(&batch.events, &mut batch.closed_rooms);
-        let advance = batch.origin.advance_over(batch.outcome.watermark_seq, &batch.events);
-        steps.extend(advance.map(|advance| ShardStep { advance, plan }));
+        let Some(last) = batch.events.last() else { continue };
+        let advance = batch.origin.advance_to(last, batch.outcome.watermark_seq);
+        steps.push(ShardStep { advance, plan: WritePlan::build(&batch.events, &mut batch.closed_rooms) });
     }
     let moved = commit_steps(session, &steps).await?;
     let mut unmoved = Vec::new();
@@ -143,7 +142,7 @@ pub(crate) async fn apply_alone(
     let mut parts = vec![events.as_slice()];
     while let Some(part) = parts.pop() {
         let Some(last) = part.last() else { continue };
-        let Some(advance) = origin.advance_over(outcome.watermark_seq, part) else { continue };
+        let advance = origin.advance_to(last, outcome.watermark_seq);
         let mut step = ShardStep { advance, plan: WritePlan::build(part, closed_rooms) };
         let mut result = commit_step(session, &step).await;
         let can_halve = matches!(
@@ -178,16 +177,12 @@ async fn can_reject_now(
 ) -> bool {
     match error {
         ApplyError::Database(DatabaseFailure::Data(_)) => true,
-        ApplyError::Database(DatabaseFailure::Unexplained(_)) => lock(retries).note_failure_of(seq),
+        ApplyError::Database(DatabaseFailure::Unexplained(_)) => retries::lock(retries).note_failure_of(seq),
         ApplyError::Database(DatabaseFailure::TimedOut(_)) => {
             // A stalled disk holds up this write too.
             let probe = timeout(PROBE_WRITE_TIMEOUT, watermark::probe_write(session, shard)).await;
-            matches!(probe, Ok(Ok(()))) && lock(retries).note_failure_of(seq)
+            matches!(probe, Ok(Ok(()))) && retries::lock(retries).note_failure_of(seq)
         }
         ApplyError::WatermarkMoved | ApplyError::Database(DatabaseFailure::Lost(_)) => false,
     }
-}
-
-fn lock(retries: &Mutex<BatchRetries>) -> MutexGuard<'_, BatchRetries> {
-    retries.lock().unwrap_or_else(PoisonError::into_inner)
 }

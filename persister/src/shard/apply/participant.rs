@@ -1,7 +1,7 @@
 //! Writes who is in a room and who is online: the highest counter of each process and person counts, in any order.
 
 use protocol::id::Shard;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Postgres, postgres::PgArguments, query::Query};
 
 use crate::shard::apply::{ShardRows, plan::LatestPresence};
 
@@ -25,6 +25,17 @@ impl<'a> PresenceColumns<'a> {
         self.present.push(state.is_present);
         self.changed.push(state.seq);
     }
+
+    /// The statement with these columns as its first six parameters.
+    fn bind(self, sql: &'static str) -> Query<'a, Postgres, PgArguments> {
+        sqlx::query(sql)
+            .bind(self.shards)
+            .bind(self.users)
+            .bind(self.incarnations)
+            .bind(self.counters)
+            .bind(self.present)
+            .bind(self.changed)
+    }
 }
 
 /// Writes the latest state of each participant, by one statement.
@@ -39,22 +50,14 @@ pub(super) async fn upsert(session: &mut PgConnection, rows: &[ShardRows<'_>]) -
     if rooms.is_empty() {
         return Ok(());
     }
-    sqlx::query(
+    let statement = columns.bind(
         "INSERT INTO participant (shard, user_id, incarnation, counter, present, changed, room)
          SELECT * FROM unnest($1::int2[], $2::text[], $3::int8[], $4::int8[], $5::bool[], $6::int8[], $7::int8[])
          ON CONFLICT (shard, room, user_id, incarnation) DO UPDATE
          SET counter = excluded.counter, present = excluded.present, changed = excluded.changed
          WHERE participant.counter < excluded.counter",
-    )
-    .bind(columns.shards)
-    .bind(columns.users)
-    .bind(columns.incarnations)
-    .bind(columns.counters)
-    .bind(columns.present)
-    .bind(columns.changed)
-    .bind(rooms)
-    .execute(session)
-    .await?;
+    );
+    statement.bind(rooms).execute(session).await?;
     Ok(())
 }
 
@@ -69,20 +72,13 @@ pub(super) async fn upsert_online(session: &mut PgConnection, rows: &[ShardRows<
     if columns.users.is_empty() {
         return Ok(());
     }
-    sqlx::query(
+    let statement = columns.bind(
         "INSERT INTO online (shard, user_id, incarnation, counter, present, changed)
          SELECT * FROM unnest($1::int2[], $2::text[], $3::int8[], $4::int8[], $5::bool[], $6::int8[])
          ON CONFLICT (shard, user_id, incarnation) DO UPDATE
          SET counter = excluded.counter, present = excluded.present, changed = excluded.changed
          WHERE online.counter < excluded.counter",
-    )
-    .bind(columns.shards)
-    .bind(columns.users)
-    .bind(columns.incarnations)
-    .bind(columns.counters)
-    .bind(columns.present)
-    .bind(columns.changed)
-    .execute(session)
-    .await?;
+    );
+    statement.execute(session).await?;
     Ok(())
 }
