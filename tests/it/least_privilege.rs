@@ -72,7 +72,7 @@ async fn expect_refusal(refusals: &mut mpsc::Receiver<String>, action: &str) {
 
 #[tokio::test]
 async fn broker_users_are_refused_subjects_of_other_services() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let shards = ShardCount::new(8).expect("a valid number of shards");
     let room = subject::Channel::Room(RoomId(1));
     let chat = room.log_subject(shards, EventName::ChatMessage, None);

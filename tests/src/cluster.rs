@@ -1,6 +1,7 @@
 //! Starts a whole deployment of separate processes: N nodes of each service, a broker and a database.
 
 mod node;
+mod shared;
 
 use std::net::SocketAddr;
 
@@ -24,6 +25,7 @@ use crate::{
     proxy::Proxy,
 };
 pub use node::{Node, program};
+pub use shared::SharedCluster;
 
 /// The secret that signs the tokens of all tests.
 pub const SECRET: &str = "a secret for tests, of 32 bytes and more";

@@ -43,7 +43,7 @@ async fn private_room_does_not_exist_for_a_stranger() {
 
 #[tokio::test]
 async fn message_is_edited_by_its_author_only() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let room = ann.create_room("general").await;
     let id = ann.send_message(room, "mine").await;

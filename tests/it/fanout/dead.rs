@@ -129,7 +129,7 @@ async fn people_of_a_dead_node_leave_in_several_batches() {
 
 #[tokio::test]
 async fn node_taken_for_dead_comes_back_with_its_people() {
-    let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
+    let mut cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let (room, mut watcher, mut sockets) = create_room_with(&cluster, &["bob"]).await;
     cluster.fanout[1].pause();
     wait_for_leaves(&mut watcher, vec!["bob"]).await;

@@ -20,7 +20,7 @@ async fn next_position(socket: &mut tests::client::Socket) -> Vec<(u64, u64)> {
 
 #[tokio::test]
 async fn quiet_room_resumes_from_a_position() {
-    let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let (quiet, busy) = (ann.create_room("quiet").await, ann.create_room("busy").await);
     let mut socket = cluster.socket(0, "bob").await;
@@ -38,7 +38,7 @@ async fn quiet_room_resumes_from_a_position() {
 
 #[tokio::test]
 async fn resume_with_a_position_of_another_log_is_not_recovered() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("tea").await;
     let id = ann.send_message(room, "hello").await;

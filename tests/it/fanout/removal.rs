@@ -38,7 +38,7 @@ async fn expect_unsubscribed(socket: &mut Socket, ann: &Rest, witness: &mut Sock
 
 #[tokio::test]
 async fn removal_from_a_private_room_ends_the_subscription_on_every_node() {
-    let cluster = Cluster::start(Size { api: 2, fanout: 2, ..Size::default() }).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let room = ann.create_private_room(&["bob", "eve"]).await;
     let mut witness = join(&cluster, 0, "eve", room).await;
@@ -60,7 +60,7 @@ async fn removal_from_a_private_room_ends_the_subscription_on_every_node() {
 
 #[tokio::test]
 async fn removal_from_a_team_ends_the_subscriptions_to_its_rooms() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let team = ann.create_team("crew", &["bob", "eve"]).await;
     let room = ann.create_team_room("deck", team).await;
@@ -88,7 +88,7 @@ async fn removal_from_a_team_ends_the_subscriptions_to_its_rooms() {
 /// An admin's socket authenticates again with a token without admin rights.
 #[tokio::test]
 async fn newer_token_with_fewer_rights_ends_subscriptions() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let team = format!("team-{}", ann.create_team("crew", &["eve"]).await);
     let private = ann.create_private_room(&["eve"]).await;
@@ -124,7 +124,7 @@ async fn newer_token_with_fewer_rights_ends_subscriptions() {
 
 #[tokio::test]
 async fn room_made_private_keeps_only_its_members() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("open").await;
     let mut witness = join(&cluster, 0, "ann", room).await;
@@ -137,7 +137,7 @@ async fn room_made_private_keeps_only_its_members() {
 
 #[tokio::test]
 async fn closed_room_is_left_by_everyone() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("open").await;
     let mut bob = join(&cluster, 0, "bob", room).await;

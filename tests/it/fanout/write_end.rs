@@ -128,7 +128,7 @@ async fn messages_acknowledged_while_a_room_closes_reach_everybody() {
 
 #[tokio::test]
 async fn socket_of_a_removed_person_may_not_write_once_the_removal_is_acknowledged() {
-    let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     for n in 0..10 {
         let room = ann.create_room("open").await;

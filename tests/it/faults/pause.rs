@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_secs(6);
 #[tokio::test]
 async fn write_paused_beyond_its_deadline_stores_nothing() {
     let size = Size { api: 2, ..Size::default() };
-    let cluster = Cluster::start_with_proxies(size, ProxiedConnection::Database("api")).await;
+    let mut cluster = Cluster::start_with_proxies(size, ProxiedConnection::Database("api")).await;
     let (paused, ann) = (cluster.rest(0, "ann"), cluster.rest(1, "ann"));
     // The first node has nothing of these in its caches, so each write begins with a query.
     let room = ann.create(paths::ROOMS, json!({ "name": "r", "private": true, "users": ["bob"] })).await;
@@ -71,7 +71,7 @@ async fn write_paused_beyond_its_deadline_stores_nothing() {
     })
     .await;
     cluster.api[0].pause();
-    proxy.restore();
+    cluster.api[0].proxy().restore();
     tokio::time::sleep(PAUSE).await;
     cluster.api[0].resume();
     for (request, (method, path, _)) in requests.into_iter().zip(&writes) {

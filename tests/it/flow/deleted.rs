@@ -12,7 +12,7 @@ use tests::{
 
 #[tokio::test]
 async fn deleted_message_is_not_edited_or_deleted_again_on_any_node() {
-    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let mut cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let nodes = [cluster.rest(0, "ann"), cluster.rest(1, "ann")];
     let room = nodes[0].create_room("general").await;
     let mut socket = cluster.socket(0, "ann").await;

@@ -1,11 +1,11 @@
 //! Checks that malformed frames are answered in the envelope and that the socket stays open.
 
 use serde_json::{Value, json};
-use tests::cluster::{Cluster, Size};
+use tests::cluster::Cluster;
 
 #[tokio::test]
 async fn frame_that_api_can_not_read_is_answered_with_its_action() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let room = cluster.rest(0, "ann").create_room("general").await;
     let mut socket = cluster.socket(0, "ann").await;
     socket.join_room(room).await;
@@ -37,7 +37,7 @@ async fn frame_that_api_can_not_read_is_answered_with_its_action() {
 
 #[tokio::test]
 async fn frame_without_action_is_answered_without_action() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let mut socket = cluster.socket(0, "ann").await;
     socket.send_binary(br#"{"action":"ping"}"#).await.expect("the socket is open");
     let binary = socket.next().await.expect("the socket is open");

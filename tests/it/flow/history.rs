@@ -6,7 +6,7 @@ use tests::paths;
 
 #[tokio::test]
 async fn history_pages_meet_without_gap_or_repeat() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("general").await;
     let all = ann.send_messages(room, 25).await;
@@ -20,7 +20,7 @@ async fn history_pages_meet_without_gap_or_repeat() {
 
 #[tokio::test]
 async fn page_with_the_last_entries_has_no_next() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("general").await;
     let all = [ann.send_message(room, "one").await, ann.send_message(room, "two").await];
@@ -32,7 +32,7 @@ async fn page_with_the_last_entries_has_no_next() {
 
 #[tokio::test]
 async fn read_includes_messages_acknowledged_before_on_another_node() {
-    let cluster = Cluster::start(Size { api: 2, fanout: 1, persister: 1 }).await;
+    let cluster = Cluster::shared().await;
     let (writer, reader) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     let room = writer.create_room("general").await;
     for n in 0..20 {
@@ -43,7 +43,7 @@ async fn read_includes_messages_acknowledged_before_on_another_node() {
 
 #[tokio::test]
 async fn read_includes_changes_acknowledged_before_on_another_node() {
-    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let cluster = Cluster::shared().await;
     let (writer, reader) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     let room = writer.create_room("general").await;
     let path = paths::messages(room);

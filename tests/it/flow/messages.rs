@@ -11,7 +11,7 @@ use tests::{
 
 #[tokio::test]
 async fn posted_message_reaches_sockets_of_every_node() {
-    let cluster = Cluster::start(Size { api: 2, fanout: 2, persister: 1 }).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("general").await;
     let mut sockets = [cluster.socket(0, "bob").await, cluster.socket(1, "cid").await];
@@ -35,7 +35,7 @@ async fn posted_message_reaches_sockets_of_every_node() {
 
 #[tokio::test]
 async fn new_public_room_is_pushed_on_system() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let mut socket = cluster.socket(0, "bob").await;
     socket.subscribe("system").await;
     let ann = cluster.rest(0, "ann");
@@ -51,7 +51,7 @@ async fn new_public_room_is_pushed_on_system() {
 
 #[tokio::test]
 async fn socket_sends_edits_and_deletes_messages() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let room = cluster.rest(0, "ann").create_room("general").await;
     let mut socket = cluster.socket(0, "ann").await;
     let joined = socket.join_room(room).await;
@@ -81,7 +81,7 @@ async fn socket_sends_edits_and_deletes_messages() {
 #[tokio::test]
 async fn concurrent_senders_are_seen_in_one_order() {
     const EACH: usize = 25;
-    let cluster = Cluster::start(Size { api: 2, fanout: 2, persister: 1 }).await;
+    let cluster = Cluster::shared().await;
     let room = cluster.rest(0, "ann").create_room("general").await;
     let channel = json!({ "channel": format!("room-{room}") });
     let mut sockets = [cluster.socket(0, "bob").await, cluster.socket(1, "cid").await];
@@ -118,7 +118,7 @@ async fn concurrent_senders_are_seen_in_one_order() {
 
 #[tokio::test]
 async fn repeated_client_id_is_stored_once_a_room() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let (one, two) = (ann.create_room("one").await, ann.create_room("two").await);
     let post = |room: u64, text: &'static str| {
@@ -141,7 +141,7 @@ async fn repeated_client_id_is_stored_once_a_room() {
 
 #[tokio::test]
 async fn repeated_client_id_over_a_socket_is_the_same_message() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let room = cluster.rest(0, "ann").create_room("general").await;
     let frame = |text: &str| json!({ "room_pk": room, "msg_text": text, "client_id": "same" });
     let mut socket = cluster.socket(0, "ann").await;
@@ -163,7 +163,7 @@ async fn repeated_client_id_over_a_socket_is_the_same_message() {
 
 #[tokio::test]
 async fn frames_of_a_socket_are_stored_in_the_order_sent() {
-    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let cluster = Cluster::shared().await;
     let room = cluster.rest(0, "ann").create_room("general").await;
     let mut socket = cluster.socket(0, "bob").await;
     socket.join_room(room).await;

@@ -19,7 +19,7 @@ async fn wait_until_in(rest: &Rest, room: u64, people: Value) {
 
 #[tokio::test]
 async fn room_shows_who_joined_until_they_leave() {
-    let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("general").await;
     let join = json!({ "room_pk": room });
@@ -42,7 +42,7 @@ async fn room_shows_who_joined_until_they_leave() {
 
 #[tokio::test]
 async fn person_on_two_nodes_is_in_until_the_last_leaves() {
-    let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("general").await;
     let join = json!({ "room_pk": room });
@@ -61,7 +61,7 @@ async fn person_on_two_nodes_is_in_until_the_last_leaves() {
 
 #[tokio::test]
 async fn participants_unknown_while_the_persister_lags_are_pushed_once_known() {
-    let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
+    let mut cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let rest = cluster.rest(0, "ann");
     let room = rest.create_room("general").await;
     let (mut ann, mut bob) = (cluster.socket(0, "ann").await, cluster.socket(1, "bob").await);

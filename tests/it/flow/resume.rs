@@ -13,7 +13,7 @@ use tests::{
 
 #[tokio::test]
 async fn missed_events_come_first_on_any_node_under_load() {
-    let cluster = Cluster::start(Size { api: 1, fanout: 2, persister: 1 }).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("general").await;
     let mut socket = cluster.socket(0, "bob").await;
@@ -131,7 +131,7 @@ async fn channels_that_resume_at_once_are_each_read_once() {
 
 #[tokio::test]
 async fn resume_from_another_epoch_or_the_future_is_not_recovered() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("general").await;
     let id = ann.send_message(room, "hello").await;

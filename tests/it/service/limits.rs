@@ -55,7 +55,7 @@ async fn malformed_requests_are_refused_with_their_reason() {
 
 #[tokio::test]
 async fn bodies_addresses_and_methods_have_bounds() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let post = || ann.request(Method::POST, paths::ROOMS);
     let json_type = ("content-type", "application/json");
@@ -79,7 +79,7 @@ async fn bodies_addresses_and_methods_have_bounds() {
 
 #[tokio::test]
 async fn socket_survives_malformed_frames() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let mut socket = cluster.socket(0, "ann").await;
     for (text, status, error, id) in [
         ("not JSON", 400, "The frame is not JSON.", Value::Null),
@@ -115,7 +115,7 @@ async fn socket_survives_malformed_frames() {
 
 #[tokio::test]
 async fn longest_text_arrives_in_every_encoding() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("general").await;
     let mut socket = cluster.socket(0, "bob").await;

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::Error;
 
 #[tokio::test]
 async fn wrong_forged_expired_and_unsigned_tokens_are_refused() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let valid = sign(&json!({ "user_id": 7 }));
     let (head, signature) = valid.rsplit_once('.').expect("three parts");
     let bad = [
@@ -45,7 +45,7 @@ async fn wrong_forged_expired_and_unsigned_tokens_are_refused() {
 
 #[tokio::test]
 async fn socket_from_another_origin_is_refused_before_its_token_is_read() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let request = ann.request(reqwest::Method::GET, paths::ROOMS).header("origin", "https://evil.example");
     assert_eq!(request.send().await.expect("the node answers").status(), StatusCode::FORBIDDEN);
@@ -87,7 +87,7 @@ async fn older_token_does_not_restore_an_older_name() {
 
 #[tokio::test]
 async fn socket_ends_in_the_fraction_of_a_second_that_its_token_names() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let expires_ms = Timestamp::now().unix_ms() + 1_700;
     let exp: Value = serde_json::from_str(&format!("{expires_ms}e-3")).expect("a number");
     let token = sign(&json!({ "user_id": "bob", "exp": exp }));
@@ -108,7 +108,7 @@ async fn socket_ends_in_the_fraction_of_a_second_that_its_token_names() {
 
 #[tokio::test]
 async fn person_id_means_the_same_in_token_body_path_and_channel() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     for (id, path) in [
         (json!(175_928_847_299_117_063_u64), "175928847299117063"),
@@ -139,7 +139,7 @@ async fn person_id_means_the_same_in_token_body_path_and_channel() {
 
 #[tokio::test]
 async fn admin_claim_counts_only_as_true() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     for claim in [json!(null), json!(0), json!(1), json!("false"), json!("true")] {
         let token = sign(&json!({ "user_id": "bob", "is_admin": claim, "is_staff": claim }));
         let rest = Rest::new(&cluster.api[0].address(), &token);

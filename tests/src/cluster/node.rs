@@ -123,12 +123,12 @@ impl Node {
     }
 
     /// Sends SIGSTOP. Until [`Self::resume`] its connections stay open but nothing is answered.
-    pub fn pause(&self) {
+    pub fn pause(&mut self) {
         self.process.signal("STOP");
     }
 
     /// Sends SIGCONT.
-    pub fn resume(&self) {
+    pub fn resume(&mut self) {
         self.process.signal("CONT");
     }
 

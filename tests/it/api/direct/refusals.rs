@@ -85,7 +85,7 @@ async fn direct_requests_that_are_malformed_or_forbidden_are_refused() {
 
 #[tokio::test]
 async fn direct_addresses_methods_and_bodies_without_handler_are_refused() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let ann = person(&cluster, 0, 7);
     let nobody = Rest::new(&cluster.api[0].address(), "x");
     for (method, path) in [
@@ -145,7 +145,7 @@ async fn direct_addresses_methods_and_bodies_without_handler_are_refused() {
 
 #[tokio::test]
 async fn head_request_changes_nothing() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let (ann, bob) = (person(&cluster, 0, 7), person(&cluster, 0, 8));
     let (room, other) = (add(&ann, 7, 8).await, add(&ann, 7, 9).await);
     send(&bob, room, "hi").await;
@@ -175,7 +175,7 @@ async fn head_request_changes_nothing() {
 
 #[tokio::test]
 async fn closed_direct_room_refuses_messages() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let ann = person(&cluster, 0, 7);
     let room = add(&ann, 7, 8).await;
     send(&ann, room, "hi").await;

@@ -8,7 +8,7 @@ use super::{Match, matched, one, root, two};
 
 #[tokio::test]
 async fn deleted_message_is_not_found_by_any_socket_while_postgres_lacks_the_deletion() {
-    let cluster = Cluster::start(Size { api: 2, fanout: 2, ..Size::default() }).await;
+    let mut cluster = Cluster::start(Size { api: 2, fanout: 2, ..Size::default() }).await;
     let room = matched(&cluster, ["1", "2"]).await;
     let admin = json!({ "user_id": 9, "is_admin": true });
     let mut sockets = [

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tests::paths;
 use tests::{
     client::Rest,
-    cluster::{Cluster, Size, sign},
+    cluster::{Cluster, sign},
     eventually,
 };
 
@@ -81,7 +81,7 @@ async fn read_all(rest: &Rest, path: &str, id: &str) -> BTreeSet<u64> {
 
 #[tokio::test]
 async fn room_access_is_the_same_in_lists_search_and_single_reads_for_every_caller() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let address = cluster.api[0].address();
     let agent_of = |org: &str| Rest::new(&address, &sign(&json!({ "user_id": "agent", "org_id": org })));
     let (ann, root, agent) = (cluster.rest(0, "ann"), admin(&cluster, 0), agent_of("o1"));

@@ -28,7 +28,7 @@ async fn changes(rest: &Rest, room: u64, after: u64, limit: usize) -> Vec<(u64, 
 
 #[tokio::test]
 async fn changes_after_an_event_list_edits_and_deletions() {
-    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let cluster = Cluster::shared().await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     let room = ann.create_room("general").await;
     let path = paths::messages(room);
@@ -81,7 +81,7 @@ async fn changes_are_complete_or_refused() {
 
 #[tokio::test]
 async fn socket_reads_history_and_its_room() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let room = ann.create_private_room(&[]).await;
     let mut ids = Vec::new();

@@ -3,16 +3,13 @@
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tests::paths;
-use tests::{
-    client::Rest,
-    cluster::{Cluster, Size},
-};
+use tests::{client::Rest, cluster::Cluster};
 
 use super::{CLOSED, FORBIDDEN, NOT_FOUND, admin, refusal};
 
 #[tokio::test]
 async fn messages_of_a_closed_room_are_deleted_by_their_author_and_by_admins() {
-    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let cluster = Cluster::shared().await;
     let [ann, bob] = ["ann", "bob"].map(|user| cluster.rest(0, user));
     let (root, eve) = (admin(&cluster, 1), cluster.rest(1, "eve"));
     let room = ann.create_private_room(&["bob"]).await;

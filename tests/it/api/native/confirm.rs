@@ -31,7 +31,7 @@ fn confirm(room: u64, users: &[&str]) -> ConfirmRequest {
 
 #[tokio::test]
 async fn confirmation_names_those_who_may_not_stay() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let room = ann.create_private_room(&["bob"]).await;
     let client = as_fanout(&cluster).await;
@@ -58,7 +58,7 @@ async fn confirmation_names_those_who_may_not_stay() {
 
 #[tokio::test]
 async fn channels_of_one_question_are_answered_each_by_itself_in_their_order() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let (with_bob, without) = (ann.create_private_room(&["bob"]).await, ann.create_private_room(&[]).await);
     let team = ann.create_team("crew", &["bob"]).await;
@@ -90,7 +90,7 @@ async fn channels_of_one_question_are_answered_each_by_itself_in_their_order() {
 
 #[tokio::test]
 async fn confirmation_of_a_team_names_callers_who_may_not_follow() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let team = ann.create_team("crew", &["bob"]).await;
     let team = TeamId(team);
@@ -133,7 +133,7 @@ async fn granted(client: &async_nats::Client, user: &str, room: u64) -> AccessGr
 
 #[tokio::test]
 async fn grant_says_as_of_which_event_it_counts() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let client = as_fanout(&cluster).await;
     let room = ann.create_room("general").await;
@@ -155,7 +155,7 @@ async fn grant_says_as_of_which_event_it_counts() {
 
 #[tokio::test]
 async fn participants_are_listed_with_incarnation_and_counter() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let room = cluster.rest(0, "ann").create_room("general").await;
     let client = as_fanout(&cluster).await;
     let present = async || {

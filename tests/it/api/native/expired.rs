@@ -10,7 +10,7 @@ use protocol::{
     subject::rpc,
 };
 use serde_json::{json, value::RawValue};
-use tests::cluster::{Cluster, Size};
+use tests::cluster::Cluster;
 
 use super::{as_fanout, ask};
 
@@ -31,7 +31,7 @@ fn create_message(room: u64, text: &str, expires_at: i64) -> ActionRequest {
 
 #[tokio::test]
 async fn expired_request_is_not_done() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("general").await;
     let client = as_fanout(&cluster).await;

@@ -33,7 +33,7 @@ async fn keyed(rest: &Rest, method: Method, path: &str, key: &str, body: &Value)
 
 #[tokio::test]
 async fn another_request_under_the_key_of_a_write_is_refused() {
-    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let cluster = Cluster::shared().await;
     let nodes = [cluster.rest(0, "ann"), cluster.rest(1, "ann")];
     let [ann, _] = &nodes;
     let room = ann.create_private_room(&["bob"]).await;
@@ -105,7 +105,7 @@ async fn another_request_under_the_key_of_a_write_is_refused() {
 
 #[tokio::test]
 async fn another_frame_under_the_key_of_a_frame_is_refused() {
-    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let cluster = Cluster::shared().await;
     let body = json!({ "kind": "match", "users": ["ann", "bob"] });
     let (status, room) = admin(&cluster, 0).post(paths::ROOMS, body).await;
     assert_eq!(status, 201, "{room}");

@@ -12,7 +12,7 @@ use super::{NOT_FOUND, refusal};
 
 #[tokio::test]
 async fn read_mark_sets_unread_and_never_moves_back() {
-    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let cluster = Cluster::shared().await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     let room = ann.create_room("general").await;
     let (path, read) = (paths::room(room), paths::read_mark(room));
@@ -32,7 +32,7 @@ async fn read_mark_sets_unread_and_never_moves_back() {
 
 #[tokio::test]
 async fn read_mark_refusals_have_their_exact_answers() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let (ann, eve) = (cluster.rest(0, "ann"), cluster.rest(0, "eve"));
     let room = ann.create_private_room(&[]).await;
     let id = ann.send_message(room, "hello").await;

@@ -20,7 +20,7 @@ const NONE_OF_ITS_OWN: (u16, &str, &str) = (409, "conflict", "Only a private roo
 
 #[tokio::test]
 async fn creator_of_a_private_room_adds_and_removes_members() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"), cluster.rest(0, "eve"));
     let room = ann.create_private_room(&["bob"]).await;
     let path = paths::room(room);
@@ -52,7 +52,7 @@ async fn creator_of_a_private_room_adds_and_removes_members() {
 
 #[tokio::test]
 async fn public_room_has_no_members() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let room = ann.create_room("general").await;
     let members = paths::members(room);

@@ -45,7 +45,7 @@ async fn profile_set_by_an_admin_wins_over_tokens() {
 
 #[tokio::test]
 async fn description_by_an_admin_is_refused_while_a_token_from_ahead_is_not_applied() {
-    let cluster = Cluster::start(Size::default()).await;
+    let mut cluster = Cluster::start(Size::default()).await;
     let root = admin(&cluster, 0);
     let ahead = sign(&json!({ "user_id": "bob", "iat": now() + 50, "username": "Bob" }));
     let bob = Rest::new(&cluster.api[0].address(), &ahead);

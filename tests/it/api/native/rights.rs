@@ -63,7 +63,7 @@ async fn rows_that_lack_a_removal_grant_nothing() {
 
 #[tokio::test]
 async fn member_added_to_a_room_postgres_lacks_gets_503_not_404() {
-    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let mut cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     cluster.persister[0].pause();
     let room = ann.create_private_room(&[]).await;

@@ -94,7 +94,7 @@ async fn repeated_key_makes_one_room() {
 
 #[tokio::test]
 async fn room_shows_participants_and_unread_count() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let room = ann.create_private_room(&["bob", "cid"]).await;
     let mut socket = cluster.socket(0, "bob").await;
@@ -117,7 +117,7 @@ async fn room_shows_participants_and_unread_count() {
 
 #[tokio::test]
 async fn unread_count_ends_at_the_own_newest_message_and_at_a_hundred() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let room = ann.create_room("general").await;
     let unread = async || {

@@ -137,7 +137,7 @@ async fn support_history_before_a_foreign_message_is_refused() {
 
 #[tokio::test]
 async fn support_messages_are_kept_and_unknown_keys_get_503_while_the_persister_is_down() {
-    let cluster = Cluster::start(Size::default()).await;
+    let mut cluster = Cluster::start(Size::default()).await;
     let rest = visitor(&cluster, 0);
     let room = visit(&rest, visit_of("ABCD12345")).await;
     let room = key(&room);

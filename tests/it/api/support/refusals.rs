@@ -77,7 +77,7 @@ async fn messages_are_checked(rest: &Rest, room: &str) {
 
 #[tokio::test]
 async fn malformed_support_requests_are_refused_with_their_reason() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let rest = visitor(&cluster, 0);
     let room = visit(&rest, visit_of("ABCD12345")).await;
     visits_are_checked(&rest).await;
@@ -116,7 +116,7 @@ async fn malformed_support_requests_are_refused_with_their_reason() {
 
 #[tokio::test]
 async fn support_answers_are_not_cacheable() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let rest = visitor(&cluster, 0);
     let visit = json!({ "user_id": "a", "org_id": "o", "portfolio_name": "p", "product_name": "w" });
     for (request, status) in [
@@ -134,7 +134,7 @@ async fn support_answers_are_not_cacheable() {
 
 #[tokio::test]
 async fn support_bodies_addresses_and_methods_have_bounds() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let rest = visitor(&cluster, 0);
     let json_type = ("content-type", "application/json");
     let post = || rest.request(Method::POST, CONTROL);

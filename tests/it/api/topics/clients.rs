@@ -4,13 +4,13 @@ use std::path::Path;
 
 use reqwest::Method;
 use serde_json::Value;
-use tests::cluster::{Cluster, Size};
+use tests::cluster::Cluster;
 
 use super::{CHAT, PICTURE, answer};
 
 #[tokio::test]
 async fn picture_and_texts_arrive_as_each_client_sends_them() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("multipart/recorded");
     let mut tried = 0;

@@ -24,7 +24,7 @@ fn address(text: &str) -> String {
 
 #[tokio::test]
 async fn picture_is_served_with_its_type_by_every_node() {
-    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     // The file name does not matter.
     for (title, bytes, kind) in [("one", PICTURE, "image/png"), ("two", GIF, "image/gif")] {
@@ -54,7 +54,7 @@ async fn picture_is_served_with_its_type_by_every_node() {
 
 #[tokio::test]
 async fn default_picture_is_served_and_unknown_names_are_404() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let default =
         ann.request(Method::GET, "/media/chat_img/default.png").send().await.expect("the node answers");

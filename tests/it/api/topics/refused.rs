@@ -57,7 +57,7 @@ async fn topic_refusal_names_all_errors_at_once() {
 
 #[tokio::test]
 async fn topic_body_of_another_type_than_named_is_refused() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let post = |kind: &str, body: &'static [u8]| {
         ann.request(Method::POST, CHAT).header("content-type", kind).body(body)
@@ -95,7 +95,7 @@ async fn topic_body_of_another_type_than_named_is_refused() {
 
 #[tokio::test]
 async fn unknown_topic_addresses_and_methods_are_refused() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let wrong_room = r#"{"Error":"wrong room"}"#;
     for (method, path, status, expected) in [
@@ -123,7 +123,7 @@ async fn unknown_topic_addresses_and_methods_are_refused() {
 
 #[tokio::test]
 async fn invalid_tokens_are_refused_by_topics() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let address = cluster.api[0].address();
     let request = |method: Method, path: &str, authorization: Option<&str>| -> RequestBuilder {
         let client = reqwest::Client::new();

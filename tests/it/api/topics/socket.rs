@@ -5,14 +5,14 @@ use serde_json::{Value, json};
 use tests::paths;
 use tests::{
     client::Socket,
-    cluster::{Cluster, Size, token},
+    cluster::{Cluster, token},
 };
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Error;
 
 #[tokio::test]
 async fn topic_socket_is_in_the_topic_from_the_start() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let (status, made) = ann.post("/api/chat/", json!({ "title": "Harry Potter", "room": "films" })).await;
     assert_eq!(status, 200, "{made}");
@@ -41,7 +41,7 @@ async fn topic_socket_is_in_the_topic_from_the_start() {
 async fn message_stored_right_after_the_upgrade_is_pushed_to_a_topic_socket() {
     const TOPICS: usize = 25;
     const SOCKETS: usize = 20;
-    let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let mut clients = JoinSet::new();
     for n in 0..TOPICS {
@@ -67,7 +67,7 @@ async fn message_stored_right_after_the_upgrade_is_pushed_to_a_topic_socket() {
 
 #[tokio::test]
 async fn socket_of_a_closed_topic_is_refused_before_the_upgrade() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let ann = cluster.rest(0, "ann");
     let (_, made) = ann.post("/api/chat/", json!({ "title": "Dune", "room": "films" })).await;
     let (room, url) = (made["chat"]["id"].clone(), made["chat"]["url"].as_str().expect("an address"));

@@ -149,7 +149,7 @@ async fn configured_origin_is_allowed_in_every_spelling_and_no_other() {
 /// DNS rebinding: a foreign name is bound to this machine's address, so the page's requests are same-origin.
 #[tokio::test]
 async fn page_of_an_unknown_host_is_refused_though_origin_equals_host() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let token = token("ann");
     for (node, path, allowed) in [(&cluster.api[0], paths::ROOMS, 200), (&cluster.fanout[0], "/ws/", 101)] {
         for (host, status) in [

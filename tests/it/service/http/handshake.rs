@@ -1,7 +1,7 @@
 //! Tests the opening handshake of a socket, line by line: RFC 6455, section 4, and RFC 9110, section 7.2.
 
 use tests::{
-    cluster::{Cluster, Size, token},
+    cluster::{Cluster, token},
     raw::{Answer, Raw},
 };
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -41,7 +41,7 @@ async fn ask(cluster: &Cluster, changes: &[(&str, Option<&str>)]) -> Answer {
 
 #[tokio::test]
 async fn valid_handshakes_in_every_spelling_are_accepted() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     for change in [
         // 4.2.2 has these two keys; the bits behind the sixteenth byte of one are not zero.
         ("Sec-WebSocket-Key", "Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEC=="),
@@ -81,7 +81,7 @@ async fn valid_handshakes_in_every_spelling_are_accepted() {
 
 #[tokio::test]
 async fn subprotocol_is_answered_as_offered() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let token = token("ann");
     for (offer, chosen) in [
         (format!("bearer, {token}"), "bearer"),
@@ -98,7 +98,7 @@ async fn subprotocol_is_answered_as_offered() {
 
 #[tokio::test]
 async fn invalid_handshakes_are_refused_each_by_its_rule() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let long = "Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEBE=";
     for (name, line, status) in [
         // 4.1: the method is GET, and HTTP is 1.1 at least (RFC 9110, 7.8: HTTP/1.0 can't upgrade).
@@ -168,7 +168,7 @@ async fn invalid_handshakes_are_refused_each_by_its_rule() {
 
 #[tokio::test]
 async fn request_without_exactly_one_host_is_refused_by_api() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     for (hosts, version, status) in [
         ("Host: localhost\r\n", "1.1", 404),
         ("", "1.0", 404),

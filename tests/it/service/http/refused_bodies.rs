@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use tests::{
-    cluster::{Cluster, Size, token},
+    cluster::{Cluster, token},
     raw::Raw,
 };
 use tokio::task::JoinSet;
@@ -40,7 +40,7 @@ fn requests(cluster: &Cluster) -> Vec<(String, String, u16)> {
 /// Python's http.client sends all of the body before it reads anything.
 #[tokio::test]
 async fn client_that_sends_a_refused_body_completely_gets_the_answer() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let body = vec![b'x'; LONG];
     let mut clients = JoinSet::new();
     for (address, head, status) in requests(&cluster) {
@@ -64,7 +64,7 @@ async fn client_that_sends_a_refused_body_completely_gets_the_answer() {
 
 #[tokio::test]
 async fn request_refused_by_its_header_is_not_asked_to_continue() {
-    let cluster = Cluster::start(Size::default()).await;
+    let cluster = Cluster::shared().await;
     let bearer = format!("authorization: Bearer {}\r\n", token("ann"));
     let expect = "expect: 100-continue\r\n";
     for (line, token, status) in [
