@@ -63,7 +63,7 @@ async fn history(socket: &mut Socket, room: u64) -> (Vec<u64>, usize) {
 
 #[tokio::test]
 async fn pages_of_longest_texts_miss_nothing_in_history_changes_and_search() {
-    let cluster = Cluster::shared().await;
+    let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let mut socket = cluster.socket(0, "ann").await;
     for (character, messages) in [("ж", 30), ("\u{1}", 50)] {

@@ -8,7 +8,7 @@ use tests::{
 };
 
 /// Waits until a node's metrics contain all `expected` lines.
-async fn has(node: &Node, expected: &[&str]) {
+async fn wait_for_metrics(node: &Node, expected: &[&str]) {
     for name in expected {
         eventually(&format!("{name} is on /metrics"), || async {
             let metrics = node.metrics().await;
@@ -34,7 +34,7 @@ async fn metrics_of_every_node_show_a_conversation() {
     let refused = socket.act("join_room", json!({ "room_pk": room + 1 })).await;
     assert_eq!(refused.status, 404);
 
-    has(
+    wait_for_metrics(
         &cluster.api[0],
         &[
             names::APPEND_SECONDS,
@@ -45,7 +45,7 @@ async fn metrics_of_every_node_show_a_conversation() {
         ],
     )
     .await;
-    has(
+    wait_for_metrics(
         &cluster.fanout[0],
         &[
             "roomcast_sockets_open 1",
@@ -60,7 +60,7 @@ async fn metrics_of_every_node_show_a_conversation() {
         ],
     )
     .await;
-    has(
+    wait_for_metrics(
         &cluster.persister[0],
         &[
             names::PERSISTER_LAG_MESSAGES,
@@ -81,7 +81,7 @@ async fn metrics_of_every_node_show_a_conversation() {
     assert!(metrics.contains("# HELP roomcast_sockets_open Sockets open now."), "{metrics}");
     // Gauges of open sockets go down again.
     drop(socket);
-    has(
+    wait_for_metrics(
         &cluster.fanout[0],
         &["roomcast_sockets_open 0", "roomcast_participants 0", "roomcast_people_online 0"],
     )

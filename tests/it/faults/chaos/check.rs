@@ -92,7 +92,7 @@ pub(super) fn reader(expected: &BTreeMap<u64, Expected>, user: &str, reader: &Re
 }
 
 /// Reads all pages of a list.
-async fn list(rest: &Rest, path: &str, cursor: &str) -> Vec<Value> {
+async fn read_all_pages(rest: &Rest, path: &str, cursor: &str) -> Vec<Value> {
     let (mut all, mut next) = (Vec::new(), "0".to_owned());
     loop {
         let (status, mut page) = rest.get(&format!("{path}?limit=200&{cursor}={next}")).await;
@@ -124,7 +124,7 @@ pub(super) async fn api(rest: &Rest, rooms: &BTreeMap<u64, Room>) -> Vec<String>
         let visible: BTreeMap<u64, Option<&str>> =
             all.iter().filter(|(_, text)| text.is_some()).map(|(id, text)| (*id, *text)).collect();
         for (cursor, expected) in [("after", visible), ("changed_after", all)] {
-            let answered = list(rest, &path, cursor).await;
+            let answered = read_all_pages(rest, &path, cursor).await;
             if answered.len() != expected.len() || texts(&answered) != expected {
                 faults
                     .push(format!("room {id}: {cursor}=0 answers {:?}, not {expected:?}", texts(&answered)));

@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 180.0;
 /// Margins for labels, in pixels.
-const LEFT: f64 = 64.0;
-const BELOW: f64 = 24.0;
-const ABOVE: f64 = 8.0;
+const MARGIN_LEFT: f64 = 64.0;
+const MARGIN_BOTTOM: f64 = 24.0;
+const MARGIN_TOP: f64 = 8.0;
 
 /// A line of a plot.
 pub(super) struct PlotLine<'a> {
@@ -30,7 +30,7 @@ pub(super) fn line_plot(lines: &[PlotLine<'_>]) -> String {
     let mut plot = open_plot(top);
     for (n, line) in lines.iter().enumerate() {
         let points = line.values.iter().enumerate().map(|(second, value)| {
-            format!("{:.1},{:.1}", LEFT + second as f64 * step, height_of(*value, top))
+            format!("{:.1},{:.1}", MARGIN_LEFT + second as f64 * step, height_of(*value, top))
         });
         let points = points.collect::<Vec<_>>().join(" ");
         let _ = write!(
@@ -39,12 +39,12 @@ pub(super) fn line_plot(lines: &[PlotLine<'_>]) -> String {
             line.name
         );
         if lines.len() > 1 {
-            let (x, y) = (LEFT + 8.0 + 60.0 * n as f64, ABOVE + 12.0);
+            let (x, y) = (MARGIN_LEFT + 8.0 + 60.0 * n as f64, MARGIN_TOP + 12.0);
             let _ = write!(plot, r#"<text class="t{n}" x="{x}" y="{y}">{}</text>"#, line.name);
         }
     }
     for second in [0, seconds / 2, seconds.saturating_sub(1)] {
-        let _ = write!(plot, "{}", label_below(LEFT + second as f64 * step, &format!("{second} s")));
+        let _ = write!(plot, "{}", label_below(MARGIN_LEFT + second as f64 * step, &format!("{second} s")));
     }
     plot + "</svg>"
 }
@@ -56,8 +56,8 @@ pub(super) fn bar_plot(bars: &[PlotBar]) -> String {
     let every = bars.len().div_ceil(10).max(1);
     let mut plot = open_plot(top);
     for (n, bar) in bars.iter().enumerate() {
-        let (x, y) = (LEFT + n as f64 * step, height_of(bar.value, top));
-        let (width, height) = ((step - 2.0).clamp(1.0, 80.0), ABOVE + HEIGHT - y);
+        let (x, y) = (MARGIN_LEFT + n as f64 * step, height_of(bar.value, top));
+        let (width, height) = ((step - 2.0).clamp(1.0, 80.0), MARGIN_TOP + HEIGHT - y);
         let _ = write!(
             plot,
             r#"<rect class="bar" x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}"><title>{}: {}</title></rect>"#,
@@ -73,15 +73,15 @@ pub(super) fn bar_plot(bars: &[PlotBar]) -> String {
 
 /// Opens the SVG element, and draws a scale from 0 to `top`.
 fn open_plot(top: f64) -> String {
-    let (width, height) = (LEFT + WIDTH + 16.0, ABOVE + HEIGHT + BELOW);
+    let (width, height) = (MARGIN_LEFT + WIDTH + 16.0, MARGIN_TOP + HEIGHT + MARGIN_BOTTOM);
     let mut plot = format!(r#"<svg viewBox="0 0 {width} {height}" role="img">"#);
     for part in [0.0, 0.5, 1.0] {
         let y = height_of(top * part, top);
         let _ = write!(
             plot,
-            r#"<line class="grid" x1="{LEFT}" x2="{}" y1="{y}" y2="{y}"/><text class="left" x="{}" y="{}">{}</text>"#,
-            LEFT + WIDTH,
-            LEFT - 6.0,
+            r#"<line class="grid" x1="{MARGIN_LEFT}" x2="{}" y1="{y}" y2="{y}"/><text class="left" x="{}" y="{}">{}</text>"#,
+            MARGIN_LEFT + WIDTH,
+            MARGIN_LEFT - 6.0,
             y + 4.0,
             format_short(top * part)
         );
@@ -90,11 +90,11 @@ fn open_plot(top: f64) -> String {
 }
 
 fn label_below(x: f64, text: &str) -> String {
-    format!(r#"<text class="below" x="{x:.1}" y="{}">{text}</text>"#, ABOVE + HEIGHT + 16.0)
+    format!(r#"<text class="below" x="{x:.1}" y="{}">{text}</text>"#, MARGIN_TOP + HEIGHT + 16.0)
 }
 
 fn height_of(value: f64, top: f64) -> f64 {
-    ABOVE + HEIGHT * (1.0 - value / top)
+    MARGIN_TOP + HEIGHT * (1.0 - value / top)
 }
 
 /// The next of 1, 2 and 5 times a power of ten.
@@ -133,7 +133,7 @@ mod tests {
     fn chart_draws_all_bars_within_the_frame() {
         let plot = bar_plot(&[1.0, 3.0].map(|value| PlotBar { name: "a".to_owned(), value }));
         assert_eq!(plot.matches("<rect").count(), 2);
-        assert!(height_of(5.0, round_up(5.0)) >= ABOVE);
+        assert!(height_of(5.0, round_up(5.0)) >= MARGIN_TOP);
         assert!(plot.starts_with("<svg") && plot.ends_with("</svg>"));
     }
 }
