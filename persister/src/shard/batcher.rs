@@ -1,17 +1,15 @@
 //! Collects batches from the log.
 //!
-//! A batch has what is stored already, and what arrives within a few milliseconds, or within a few more where batches
-//! follow one another closely.
+//! A batch has what the log has at one moment. The moments are apart where batches follow one another, and are the same
+//! for all shards, so that one transaction writes what they have.
 
 use std::time::Duration;
 
 use log::{LogReader, ReadError, ReadEvent, StoredEvent};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::shard::apply::plan;
 
-/// How long a batch waits for further events at the end of the log.
-const LINGER: Duration = Duration::from_millis(3);
 /// Minimum interval between batches under steady load: each transaction costs the same however little it writes.
 const COMMIT_INTERVAL_MIN: Duration = Duration::from_millis(20);
 /// How long a batch waits for events that the log has and that are on their way.
@@ -36,32 +34,50 @@ impl Batch {
     }
 }
 
-/// Adds to the first event those that follow it closely, up to `events_max` events in all. `last_commit_at` is when
-/// this process began its last transaction: all shards wait for the same moment, so that one transaction writes what they
-/// have.
+/// Waits until the next batch may be read, and returns its first event. `is_behind` tells that the log has more: then
+/// nothing is gained by waiting. `last_commit_at` returns when this process began its last transaction.
+pub(crate) async fn first_of_batch(
+    reader: &mut LogReader,
+    is_behind: bool,
+    last_commit_at: impl Fn() -> Instant,
+) -> Result<ReadEvent, ReadError> {
+    if !is_behind {
+        sleep_until(last_commit_at() + COMMIT_INTERVAL_MIN).await;
+    }
+    reader.next().await
+}
+
+/// Adds to the first event what else the log has, up to `events_max` events in all. A first event that came soon after
+/// the last transaction waits for the moment of the next one.
 pub(crate) async fn collect_batch(
     reader: &mut LogReader,
     first: ReadEvent,
     last_commit_at: Instant,
     events_max: usize,
 ) -> Batch {
-    let began_at = Instant::now();
-    let linger_until = (began_at + LINGER).max(last_commit_at + COMMIT_INTERVAL_MIN);
+    let next_commit_at = last_commit_at + COMMIT_INTERVAL_MIN;
+    let deadline = next_commit_at.max(Instant::now()) + PENDING_TIMEOUT;
     let bytes = first.stored.payload.len();
     let mut batch = Batch { events: vec![first.stored], pending: first.pending, bytes, read_error: None };
     while batch.events.len() < events_max && !plan::is_batch_full(batch.events.len(), batch.bytes) {
-        let deadline = if batch.pending > 0 { began_at + PENDING_TIMEOUT } else { linger_until };
-        match timeout_at(deadline, reader.next()).await {
-            Ok(Ok(read)) => {
+        match timeout_at(deadline, reader.next_requested()).await {
+            Ok(Ok(Some(read))) => {
                 batch.bytes += read.stored.payload.len();
                 batch.pending = read.pending;
                 batch.events.push(read.stored);
             }
+            Ok(Ok(None)) if Instant::now() < next_commit_at => {
+                sleep_until(next_commit_at).await;
+                if let Err(error) = reader.request_stored().await {
+                    batch.read_error = Some(error);
+                    break;
+                }
+            }
+            Ok(Ok(None)) | Err(_) => break,
             Ok(Err(error)) => {
                 batch.read_error = Some(error);
                 break;
             }
-            Err(_) => break,
         }
     }
     batch

@@ -249,11 +249,13 @@ impl ShardWorker {
         let mut reader = LogReader::open(self.jetstream.clone(), self.shard, None, watermark_seq + 1);
         let mut tick = interval(NOTICE_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_behind = false;
         loop {
             let first = {
                 // One call however long it takes: a reader that is called anew each second would never connect to a
                 // slow broker.
-                let next_event = reader.next();
+                let next_event =
+                    batcher::first_of_batch(&mut reader, is_behind, || self.committer.last_begun_at());
                 tokio::pin!(next_event);
                 loop {
                     tokio::select! {
@@ -272,6 +274,7 @@ impl ShardWorker {
                 }
                 Err(error) => return Err(self.to_shard_error(error)),
             };
+            is_behind = batch.pending > 0;
             self.highest_seen.note(epoch, batch.log_end_seq());
             let read_error = batch.read_error.take();
             self.commit_batch(batch, epoch, &mut watermark_seq, &mut closed_rooms).await?;

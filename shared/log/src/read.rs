@@ -4,24 +4,16 @@
 //! lost its consumer opens another one after the last event that it returned. An unfiltered reader reports every hole
 //! in the stream.
 
+mod pull;
+
 use std::time::Duration;
 
-use async_nats::jetstream::{
-    Context,
-    consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull},
-};
-use futures_util::StreamExt as _;
+use async_nats::jetstream::Context;
 use tokio::time::timeout;
 
+use self::pull::LogConsumer;
 use super::StoredEvent;
-use protocol::{id::Shard, subject};
-
-/// Maximum messages of a pull request.
-const BATCH_MESSAGES_MAX: usize = 1_000;
-/// Maximum bytes of a pull request.
-const BATCH_BYTES_MAX: usize = 4 << 20;
-/// Interval of heartbeats from the server; after twice as long without one, the consumer counts as lost.
-const HEARTBEAT: Duration = Duration::from_secs(2);
+use protocol::id::Shard;
 
 /// First wait for an event that the stream has, before the server is asked whether it still has it. Each further wait
 /// is twice as long.
@@ -60,40 +52,7 @@ pub struct LogReader {
     shard: Shard,
     filter: Option<String>,
     next_seq: u64,
-    consumer: Option<OpenConsumer>,
-}
-
-struct OpenConsumer {
-    jetstream: Context,
-    consumer: PullConsumer,
-    messages: pull::Stream,
-    delivered: u64,
-    pending: u64,
-}
-
-impl OpenConsumer {
-    /// Asks how many events follow those that were received. Keeps the old number while delivered messages are still on
-    /// their way.
-    async fn refresh_pending(&mut self) -> anyhow::Result<()> {
-        let info = self.consumer.get_info().await?;
-        if info.delivered.consumer_sequence == self.delivered {
-            self.pending = info.num_pending;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for OpenConsumer {
-    /// Deletes the consumer, which the server would otherwise keep until `inactive_threshold` has passed.
-    fn drop(&mut self) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let (jetstream, consumer) = (self.jetstream.clone(), self.consumer.clone());
-        runtime.spawn(async move {
-            let info = consumer.cached_info();
-            // After an error the server removes the consumer later, or has lost it anyway.
-            let _ = jetstream.delete_consumer_from_stream(&info.name, &info.stream_name).await;
-        });
-    }
+    consumer: Option<LogConsumer>,
 }
 
 impl LogReader {
@@ -110,42 +69,44 @@ impl LogReader {
         self.next_seq
     }
 
-    async fn open_consumer(&self) -> anyhow::Result<OpenConsumer> {
-        let stream = self.jetstream.get_stream_no_info(subject::stream(self.shard)).await?;
-        let consumer = stream
-            .create_consumer(pull::Config {
-                deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.next_seq },
-                ack_policy: AckPolicy::None,
-                filter_subject: self.filter.clone().unwrap_or_default(),
-                memory_storage: true,
-                num_replicas: 1,
-                inactive_threshold: Duration::from_secs(30),
-                ..Default::default()
-            })
-            .await?;
-        let messages = consumer
-            .stream()
-            .max_messages_per_batch(BATCH_MESSAGES_MAX)
-            .max_bytes_per_batch(BATCH_BYTES_MAX)
-            .expires(Duration::from_secs(5))
-            .heartbeat(HEARTBEAT)
-            .messages()
-            .await?;
-        let pending = consumer.cached_info().num_pending;
-        Ok(OpenConsumer { jetstream: self.jetstream.clone(), consumer, messages, delivered: 0, pending })
-    }
-
     /// Returns the next event, and waits for it without limit. After an error the next call opens a new consumer at the
     /// same position. Cancel safe: no event is lost.
     ///
     /// # Errors
     /// [`ReadError`].
     pub async fn next(&mut self) -> Result<ReadEvent, ReadError> {
-        let result = self.read_next().await;
-        if result.is_err() {
+        loop {
+            if let Some(read) = self.next_requested().await? {
+                return Ok(read);
+            }
+            self.request(true).await?;
+        }
+    }
+
+    /// Asks for the events that the stream has already. [`Self::next_requested`] returns them.
+    ///
+    /// # Errors
+    /// [`ReadError::Unreadable`].
+    pub async fn request_stored(&mut self) -> Result<(), ReadError> {
+        self.request(false).await
+    }
+
+    /// Returns the next event of the last request, also of one that [`Self::next`] has made; `None` once it has brought
+    /// all that the stream had. Cancel safe.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn next_requested(&mut self) -> Result<Option<ReadEvent>, ReadError> {
+        let Some(consumer) = &mut self.consumer else { return Ok(None) };
+        let read = match consumer.next().await {
+            Ok(None) => return Ok(None),
+            Ok(Some(message)) => self.check(message),
+            Err(error) => Err(ReadError::Unreadable(error)),
+        };
+        if read.is_err() {
             self.consumer = None;
         }
-        result
+        read.map(Some)
     }
 
     /// Returns the next event that the stream has already; `None` at its end. On a replica that lags the end may come
@@ -174,34 +135,30 @@ impl LogReader {
         Ok(None)
     }
 
-    async fn open_if_closed(&mut self) -> Result<&mut OpenConsumer, ReadError> {
+    async fn open_if_closed(&mut self) -> Result<&mut LogConsumer, ReadError> {
         if self.consumer.is_none() {
-            self.consumer = Some(self.open_consumer().await.map_err(ReadError::Unreadable)?);
+            let created =
+                LogConsumer::create(&self.jetstream, self.shard, self.filter.as_deref(), self.next_seq);
+            self.consumer = Some(created.await.map_err(ReadError::Unreadable)?);
         }
         Ok(self.consumer.as_mut().expect("the consumer was opened above"))
     }
 
-    async fn read_next(&mut self) -> Result<ReadEvent, ReadError> {
-        let unreadable = |error: async_nats::Error| ReadError::Unreadable(anyhow::anyhow!(error));
-        self.open_if_closed().await?;
-        let consumer = self.consumer.as_mut().expect("the consumer was opened above");
-        let message = match consumer.messages.next().await {
-            Some(Ok(message)) => message,
-            Some(Err(error)) => return Err(unreadable(error.into())),
-            None => return Err(ReadError::Unreadable(anyhow::anyhow!("the consumer ended"))),
-        };
-        let info = message.info().map_err(unreadable)?;
-        consumer.delivered += 1;
-        if info.consumer_sequence != consumer.delivered {
-            // An earlier message was lost on its way: a new consumer reads it again.
-            let error = anyhow::anyhow!("message {} of the consumer was lost", consumer.delivered);
-            return Err(ReadError::Unreadable(error));
+    async fn request(&mut self, or_next: bool) -> Result<(), ReadError> {
+        let requested = self.open_if_closed().await?.request(or_next).await;
+        if requested.is_err() {
+            self.consumer = None;
         }
+        requested.map_err(ReadError::Unreadable)
+    }
+
+    /// Checks that no event is missing before this one.
+    fn check(&mut self, message: async_nats::jetstream::Message) -> Result<ReadEvent, ReadError> {
+        let info = message.info().map_err(|error| ReadError::Unreadable(anyhow::anyhow!(error)))?;
         let (seq, pending, time) = (info.stream_sequence, info.pending, info.published);
         if self.filter.is_none() && seq != self.next_seq {
             return Err(ReadError::Hole { expected: self.next_seq, got: seq });
         }
-        consumer.pending = pending;
         self.next_seq = seq + 1;
         let (message, _) = message.split();
         let stored = StoredEvent {
