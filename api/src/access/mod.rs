@@ -1,12 +1,13 @@
 //! Answers who may do what in a room, from a cache where that is safe.
 //!
 //! What must hold: an answer is as good as a new snapshot that contains every received control event. A cached "no"
-//! is never returned. A cached "yes" is returned for [`CACHED_YES_MAX_AGE`], or for as long as Postgres does not
+//! is never returned. A cached "yes" is returned for [`cached_yes::MAX_AGE`], or for as long as Postgres does not
 //! answer, while the subscription to control events is not interrupted. However many requests wait, one query runs
 //! for a room at a time. A control event removes its room from the cache. A snapshot names a bounded number of
 //! members; in a larger room the people asked about are looked up, and a cached membership ends with the event that
 //! ends it.
 
+mod cached_yes;
 mod entries;
 mod invalidations;
 mod listener;
@@ -48,9 +49,6 @@ use invalidations::{AccessInvalidations, ChangesSinceCreation, SnapshotPosition,
 pub(crate) use listener::listen;
 use room_load::{LoadedAccess, RoomLoad};
 
-/// Maximum age of a cached "yes": a removal whose event was lost takes effect after that. (With 5 s this query was a
-/// third of the work of Postgres, at 500 rooms with 2 messages a second each.)
-const CACHED_YES_MAX_AGE: Duration = Duration::from_secs(20);
 /// After a failure of Postgres, cached answers are returned for this long without a query.
 const DATABASE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a sender who has joined the room waits for Postgres, if no received event may have revoked their access.
@@ -106,7 +104,7 @@ impl AccessCache {
         let now = Instant::now();
         if let Some(access) = self
             .cached(room, people)
-            .filter(|cached| cached.queried_at + CACHED_YES_MAX_AGE > now && is_sufficient(cached))
+            .filter(|cached| cached.queried_at + cached_yes::max_age(room) > now && is_sufficient(cached))
         {
             self.hits.increment(1);
             return Ok(access);
