@@ -63,6 +63,9 @@ const HINT_QUEUE_MAX: usize = 1_024;
 
 /// Interval between pushes of positions to sockets.
 const POSITION_PUSH_INTERVAL: Duration = Duration::from_secs(25);
+/// Number of sockets that are pushed their positions one right after the other, and the pause before the next ones: so
+/// that no message waits until thousands of sockets are written to.
+const POSITION_PUSH_BATCH: (usize, Duration) = (32, Duration::from_millis(2));
 
 /// Starts a node's tasks, and returns the routes of its sockets.
 ///
@@ -157,9 +160,16 @@ async fn push_positions(
             () = stop.cancelled() => return Ok(()),
             _ = ticks.tick() => {}
         }
-        let frame = positions.frame();
-        for outbox in sessions.all() {
-            outbox.push_unstored(&frame);
+        let (sockets, pause) = POSITION_PUSH_BATCH;
+        for batch in sessions.all().chunks(sockets) {
+            let frame = positions.frame();
+            for outbox in batch {
+                outbox.push_unstored(&frame);
+            }
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(pause) => {}
+            }
         }
     }
 }
