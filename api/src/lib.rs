@@ -37,6 +37,7 @@ use quick_cache::sync::Cache;
 use service::{
     admin::{self, Health, HealthComponent},
     lifecycle::{Shutdown, Tasks},
+    local_api::LocalApi,
     nats::{self, BrokerConnection, BrokerUser},
     serve, telemetry,
     token::TokenVerifier,
@@ -51,13 +52,23 @@ use database::ReadPool;
 use limits::ApiLimits;
 use persister_lag::PersisterLag;
 use pictures::PictureStore;
+use rpc::LocalRequests;
 use schema::SchemaCheck;
 use state::{ApiState, DialectSettings, Gate};
 
 /// Maximum people whose newest stored token a node remembers.
 const PROFILES_CACHED_MAX: usize = 100_000;
 
-/// Starts a node's tasks and returns its routes.
+/// A started node.
+#[derive(Debug)]
+pub struct ApiNode {
+    /// Its routes.
+    pub router: Router,
+    /// Takes requests of a fan-out node of this process.
+    pub local: Arc<dyn LocalApi>,
+}
+
+/// Starts a node's tasks.
 ///
 /// # Errors
 /// Fails if the configuration is wrong, or if the broker or the log is not reachable. Postgres may be down.
@@ -66,7 +77,7 @@ pub async fn start(
     health: &Health,
     shutdown: &Shutdown,
     tasks: &mut Tasks,
-) -> anyhow::Result<Router> {
+) -> anyhow::Result<ApiNode> {
     let component = health.component("api");
     let verifier = TokenVerifier::start(&config.token, shutdown).await?;
     let pool = ReadPool::open(&config.database, config.api.read_connections)?;
@@ -107,14 +118,17 @@ pub async fn start(
     let listener_connection = nats::connect(&config.nats, BrokerUser::Api).await?;
     tasks.spawn_background("rights", access::listen(rights, listener_connection));
     let (may_serve_tx, may_serve_rx) = watch::channel(false);
-    tasks
-        .spawn("rpc", serve_rpc(commands.clone(), connection.client.clone(), may_serve_rx, shutdown.clone()));
+    let local = LocalRequests::default();
+    tasks.spawn(
+        "rpc",
+        serve_rpc(commands.clone(), connection.client.clone(), local.clone(), may_serve_rx, shutdown.clone()),
+    );
     tasks.spawn("nodes", fanout_nodes::watch(commands.clone(), connection.client.clone(), shutdown.clone()));
     tasks.spawn(
         "readiness",
         watch_readiness(commands.clone(), connection, component, may_serve_tx, shutdown.clone()),
     );
-    Ok(server::router(ApiState {
+    let router = server::router(ApiState {
         commands,
         gate: Arc::new(Gate {
             verifier,
@@ -128,7 +142,8 @@ pub async fn start(
             topic_categories: config.api.topics.clone(),
         }),
         pictures,
-    }))
+    });
+    Ok(ApiNode { router, local: Arc::new(local) })
 }
 
 /// Interval between checks whether the node is ready.
@@ -179,6 +194,7 @@ async fn watch_readiness(
 async fn serve_rpc(
     api: Arc<CommandState>,
     client: async_nats::Client,
+    local: LocalRequests,
     mut fits: watch::Receiver<bool>,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
@@ -186,7 +202,7 @@ async fn serve_rpc(
         fitting = fits.wait_for(|fits| *fits) => fitting.map(drop).context("readiness is not watched")?,
         () = shutdown.soft.cancelled() => return Ok(()),
     }
-    rpc::serve(api, client, shutdown).await
+    rpc::serve(api, client, local, shutdown).await
 }
 
 /// Runs a node until it is stopped.
@@ -205,7 +221,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
             serve::serve("admin", listener, router, serve::ServeLimits::internal(), shutdown.clone()),
         );
     }
-    let router = start(&config, &health, &shutdown, &mut tasks).await?;
+    let ApiNode { router, .. } = start(&config, &health, &shutdown, &mut tasks).await?;
     let limits = serve::ServeLimits::new(&config.api.connections, &config.api.address);
     tasks.spawn("http", serve::serve("http", listener, router, limits, shutdown.clone()));
     tasks.wait(&shutdown).await

@@ -1,16 +1,22 @@
-//! Answers the requests of fan-out nodes, as a NATS micro service: `nats service ls` lists the api nodes.
+//! Answers the requests of fan-out nodes, as a NATS micro service: `nats service ls` lists the api nodes. The fan-out
+//! node of the same process asks without the broker.
 //!
 //! What must hold: an expired request does nothing, since the fan-out node has given up and told its client so. A
 //! stopping node answers every request that the broker routed to it.
 
+mod local;
+mod queue;
 mod rpc_requests;
 
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use async_nats::{Client, Message, service::ServiceExt as _};
-use futures_util::{StreamExt as _, future::join_all, stream};
-use metrics::Histogram;
+use async_nats::{Client, service::ServiceExt as _};
+use futures_util::{
+    StreamExt as _,
+    future::{join_all, try_join_all},
+    stream,
+};
 use protocol::{
     error::{Error, ErrorCode},
     json,
@@ -23,60 +29,60 @@ use protocol::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use service::{lifecycle::Shutdown, metric_names as names};
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 
+pub(crate) use local::LocalRequests;
+use queue::{RequestSender, RpcQueue, RpcRequest};
 use rpc_requests::RpcRequests;
 
 use crate::{
     commands::state::CommandState,
     commands::{people, presence, read_marks::ReadMarkThrottle, request_context as write, rpc_handlers},
     dialects::{match_rooms, native},
-    page,
 };
 
 /// Channels of one request whose rights are read from Postgres at a time.
 const CONCURRENT_CONFIRMATIONS_MAX: usize = 16;
-/// Maximum requests of a subject that are handled at a time.
-const CONCURRENT_REQUESTS_MAX: usize = 1_024;
-/// How long further requests wait: the fan-out node gives up an attempt not long after that.
-const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Maximum requests of a subject that are handled or wait; more are refused at once.
-const QUEUED_REQUESTS_MAX: usize = 16 * 1_024;
-
-/// How long a stopping node waits for the requests it handles: as long as a request is valid.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a stopping node waits for the broker to take its last replies.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The actions that write, in every dialect.
 const WRITE_ACTIONS: [&str; 5] = ["create_message", "edit_message", "delete_messages", "mark_read", "invite"];
 
+/// The subjects of the requests.
+const SUBJECTS: [&str; 7] = [
+    rpc::ACTION,
+    rpc::HELLO,
+    rpc::PRESENCE,
+    rpc::PARTICIPANTS,
+    rpc::CONFIRM,
+    rpc::CONFIRM_CHANNELS,
+    rpc::SIGNAL,
+];
+
 /// Answers requests until the soft stop, then finishes those that are being handled.
-pub(crate) async fn serve(api: Arc<CommandState>, client: Client, shutdown: Shutdown) -> anyhow::Result<()> {
+pub(crate) async fn serve(
+    api: Arc<CommandState>,
+    client: Client,
+    local: LocalRequests,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
     let service = client
         .service_builder()
         .description("decides what sockets ask")
         .start("roomcast-api", env!("CARGO_PKG_VERSION"))
         .await
         .map_err(|error| anyhow::anyhow!("the rpc service can't start: {error}"))?;
-    let listen = async |subject| {
-        let requests =
-            RpcRequests::subscribe(&client, subject).await.context("the rpc service can't listen")?;
-        serve_subject(&api, subject, requests, &shutdown).await
+    let queues = SUBJECTS.map(|subject| RpcQueue::new(api.clone(), subject));
+    local.open(queues.to_vec());
+    let stop_local = async {
+        shutdown.soft.cancelled().await;
+        local.close();
+        anyhow::Ok(())
     };
     // A loop for each subject: if one has too many requests, the others are not affected.
-    tokio::try_join!(
-        listen(rpc::ACTION),
-        listen(rpc::HELLO),
-        listen(rpc::PRESENCE),
-        listen(rpc::PARTICIPANTS),
-        listen(rpc::CONFIRM),
-        listen(rpc::CONFIRM_CHANNELS),
-        listen(rpc::SIGNAL),
-    )?;
+    let listen = try_join_all(queues.iter().map(|queue| serve_subject(queue, &client, &shutdown)));
+    tokio::try_join!(stop_local, listen)?;
     service.stop().await.map_err(|error| anyhow::anyhow!("the rpc service can't stop: {error}"))?;
     ReadMarkThrottle::flush(&api).await;
     // The last replies may still be in the client's buffer.
@@ -85,51 +91,22 @@ pub(crate) async fn serve(api: Arc<CommandState>, client: Client, shutdown: Shut
 
 /// Answers the requests of one subject until the soft stop, then those that the broker has routed here before it ends
 /// the subscription.
-async fn serve_subject(
-    api: &Arc<CommandState>,
-    subject: &'static str,
-    mut requests: RpcRequests,
-    shutdown: &Shutdown,
-) -> anyhow::Result<()> {
-    let (worker_permits, queue_permits) =
-        (Arc::new(Semaphore::new(CONCURRENT_REQUESTS_MAX)), Arc::new(Semaphore::new(QUEUED_REQUESTS_MAX)));
-    let seconds = metrics::histogram!(names::RPC_SERVED_SECONDS);
-    while let Some(request) = requests.next(&shutdown.soft).await? {
-        let Ok(queue_permit) = queue_permits.clone().try_acquire_owned() else {
-            refuse_busy(api, &request).await;
-            continue;
-        };
-        let (api, permits, seconds) = (api.clone(), worker_permits.clone(), seconds.clone());
-        tokio::spawn(async move {
-            match timeout(QUEUE_TIMEOUT, permits.acquire()).await {
-                Ok(_place) => handle_request(&api, subject, &request, &seconds).await,
-                Err(_) => refuse_busy(&api, &request).await,
-            }
-            drop(queue_permit);
-        });
+async fn serve_subject(queue: &RpcQueue, client: &Client, shutdown: &Shutdown) -> anyhow::Result<()> {
+    let requests = RpcRequests::subscribe(client, queue.subject).await;
+    let mut requests = requests.context("the rpc service can't listen")?;
+    while let Some(message) = requests.next(&shutdown.soft).await? {
+        let request = RpcRequest { payload: message.payload, sender: RequestSender::Remote(message.reply) };
+        if let Err(request) = queue.accept(request) {
+            queue.refuse(request).await;
+        }
     }
-    // All permits are free once no request is being handled.
-    let _finished =
-        timeout(DRAIN_TIMEOUT, queue_permits.acquire_many(u32::try_from(QUEUED_REQUESTS_MAX)?)).await;
+    queue.drain().await;
     Ok(())
 }
 
-/// Refuses a request at once: a late answer would reach nobody, and the fan-out node would send the request again.
-async fn refuse_busy(api: &Arc<CommandState>, request: &Message) {
-    metrics::counter!(names::RPC_REFUSED_TOTAL).increment(1);
-    let busy = Error::new(ErrorCode::Unavailable, "This node is overloaded. Try again.");
-    respond(api, request, encode_reply::<()>(&Err(busy))).await;
-}
-
-async fn handle_request(
-    api: &Arc<CommandState>,
-    subject: &'static str,
-    request: &Message,
-    seconds: &Histogram,
-) {
-    let started = Instant::now();
-    let payload = &request.payload;
-    let bytes = match subject {
+/// Answers a request of one of [`SUBJECTS`].
+async fn answer_request(api: &Arc<CommandState>, subject: &str, payload: &[u8]) -> Vec<u8> {
+    match subject {
         rpc::ACTION => encode_reply(&handle_action(api, payload).await),
         rpc::HELLO => encode_reply(&handle_hello(api, payload).await),
         rpc::PARTICIPANTS => encode_reply(&handle_participants(api, payload).await),
@@ -137,22 +114,6 @@ async fn handle_request(
         rpc::CONFIRM_CHANNELS => encode_reply(&handle_confirm_channels(api, payload).await),
         rpc::SIGNAL => encode_reply(&handle_signal(api, payload).await),
         _ => encode_reply(&handle_presence(api, payload).await),
-    };
-    seconds.record(started.elapsed().as_secs_f64());
-    respond(api, request, bytes).await;
-}
-
-/// Sends a reply; sends an error instead of a reply that is larger than the broker accepts. The client library would
-/// refuse that reply, and the fan-out node would wait in vain and ask again.
-async fn respond(api: &Arc<CommandState>, request: &Message, mut bytes: Vec<u8>) {
-    let Some(reply) = request.reply.clone() else { return };
-    if bytes.len() > page::reply_max_bytes(api.log.nats_client.max_payload()) {
-        metrics::counter!(names::ANSWERS_TOO_LARGE_TOTAL, "way" => "rpc").increment(1);
-        tracing::warn!(subject = %request.subject, bytes = bytes.len(), "a reply is too large; sending an error");
-        bytes = encode_reply::<()>(&Err(page::too_large_error()));
-    }
-    if let Err(error) = api.log.nats_client.publish(reply, bytes.into()).await {
-        tracing::warn!(%error, "could not answer a request of a fan-out node; the node asks again");
     }
 }
 

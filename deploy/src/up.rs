@@ -196,8 +196,8 @@ async fn run(config: UpArgs, services: ServiceConfigs, shutdown: Shutdown) -> an
     // The persister first: it creates the streams that the other services wait for.
     persister::start(&persister, &health, &services_shutdown, &mut service_tasks).await?;
     let api = api::start(&api, &health, &services_shutdown, &mut service_tasks).await?;
-    let fanout = fanout::start(&fanout, &health, &shutdown, &mut socket_tasks).await?;
-    let router = api.merge(fanout).merge(admin::router_for_clients(health, metrics, address));
+    let fanout = fanout::start(&fanout, Some(api.local), &health, &shutdown, &mut socket_tasks).await?;
+    let router = api.router.merge(fanout).merge(admin::router_for_clients(health, metrics, address));
     socket_tasks.spawn("listener", serve::serve("roomcast", listener, router, limits, shutdown.clone()));
     service_tasks.spawn("sockets and listener", async move {
         let _stop_the_rest = services_shutdown.soft.drop_guard();

@@ -1,4 +1,5 @@
-//! Sends requests to api over the broker. Each has one deadline, and is sent again once if it is not answered.
+//! Sends requests to api: to the node of this process if there is one and it takes them, else over the broker. Each has
+//! one deadline, and is sent again once if it is not answered.
 //!
 //! What must hold: the second attempt carries the same key, so that api does an action once however often it gets it.
 //! Api does nothing for a request after its deadline. If the first attempt of an action was not answered, a refusal of
@@ -10,6 +11,7 @@ use std::{
 };
 
 use async_nats::{Client, RequestErrorKind};
+use bytes::Bytes;
 use metrics::Histogram;
 use protocol::{
     error::{Error, ErrorCode},
@@ -21,8 +23,8 @@ use protocol::{
     subject::rpc,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use service::{metric_names as names, token::Identity};
-use tokio::time::Instant;
+use service::{local_api::LocalApi, metric_names as names, token::Identity};
+use tokio::time::{Instant, timeout};
 
 /// Timeout of the first attempt. The second one has the rest of the deadline.
 const FIRST_ATTEMPT_TIMEOUT: Duration = Duration::from_millis(2_500);
@@ -31,10 +33,11 @@ const NO_RESPONDERS_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// How long channels are confirmed one by one after no api node listened for requests about several.
 const BUNDLING_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Sends requests to api over the broker.
+/// Sends requests to api.
 #[derive(Clone)]
 pub(crate) struct ApiClient {
     client: Client,
+    local: Option<Arc<dyn LocalApi>>,
     seconds: Histogram,
     /// When a request about several channels last found no api node that listens for it.
     unbundled_since: Arc<Mutex<Option<Instant>>>,
@@ -52,9 +55,14 @@ struct Attempts {
 }
 
 impl ApiClient {
-    /// Creates a client that sends its requests over this connection.
-    pub(crate) fn new(client: Client) -> Self {
-        Self { client, seconds: metrics::histogram!(names::RPC_SECONDS), unbundled_since: Arc::default() }
+    /// Creates a client that sends over this connection what the api node of this process does not take.
+    pub(crate) fn new(client: Client, local: Option<Arc<dyn LocalApi>>) -> Self {
+        Self {
+            client,
+            local,
+            seconds: metrics::histogram!(names::RPC_SECONDS),
+            unbundled_since: Arc::default(),
+        }
     }
 
     /// Has api decide an action of a socket.
@@ -153,6 +161,21 @@ impl ApiClient {
         (reply, attempts)
     }
 
+    async fn attempt(
+        &self,
+        subject: &'static str,
+        payload: Bytes,
+        limit: Duration,
+    ) -> Result<Bytes, RequestErrorKind> {
+        if let Some(answer) = self.local.as_ref().and_then(|api| api.request(subject, payload.clone())) {
+            let answered = timeout(limit, answer).await.ok().and_then(Result::ok);
+            return answered.ok_or(RequestErrorKind::TimedOut);
+        }
+        let request = async_nats::Request::new().payload(payload).timeout(Some(limit));
+        let sent = self.client.send_request(subject, request).await;
+        sent.map(|answer| answer.payload).map_err(|error| error.kind())
+    }
+
     async fn request_with_retry<T: DeserializeOwned>(
         &self,
         subject: &'static str,
@@ -160,17 +183,16 @@ impl ApiClient {
         expires_at: i64,
         attempts: &mut Attempts,
     ) -> RpcResult<T> {
-        let payload: bytes::Bytes = serde_json::to_vec(request).map_err(|e| Error::internal(&e))?.into();
+        let payload: Bytes = serde_json::to_vec(request).map_err(|e| Error::internal(&e))?.into();
         while let Some(remaining) = time_left(expires_at) {
             let timeout =
                 if attempts.unanswered == 0 { remaining.min(FIRST_ATTEMPT_TIMEOUT) } else { remaining };
-            let attempt = async_nats::Request::new().payload(payload.clone()).timeout(Some(timeout));
-            match self.client.send_request(subject, attempt).await {
+            match self.attempt(subject, payload.clone(), timeout).await {
                 Ok(answer) => {
                     attempts.had_no_responders = false;
-                    return serde_json::from_slice(&answer.payload).map_err(|e| Error::internal(&e))?;
+                    return serde_json::from_slice(&answer).map_err(|e| Error::internal(&e))?;
                 }
-                Err(error) if error.kind() == RequestErrorKind::NoResponders => {
+                Err(RequestErrorKind::NoResponders) => {
                     attempts.had_no_responders = true;
                     if attempts.ends_without_responders {
                         break;

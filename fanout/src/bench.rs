@@ -37,7 +37,7 @@ pub(crate) async fn client() -> Client {
 /// A node without sockets and without shard tasks.
 pub(crate) async fn node(shards: ShardCount) -> Arc<Node> {
     let client = client().await;
-    let api = ApiClient::new(client.clone());
+    let api = ApiClient::new(client.clone(), None);
     let token = TokenArgs {
         jwt_secret: Some("s".repeat(32)),
         jwt_jwks: None,

@@ -41,6 +41,7 @@ use protocol::{id::Shard, subject};
 use service::{
     admin::{self, Health},
     lifecycle::{Shutdown, Tasks},
+    local_api::LocalApi,
     metric_names as names,
     nats::{self, BrokerUser},
     random, serve, telemetry,
@@ -67,12 +68,14 @@ const POSITION_PUSH_INTERVAL: Duration = Duration::from_secs(25);
 /// that no message waits until thousands of sockets are written to.
 const POSITION_PUSH_BATCH: (usize, Duration) = (32, Duration::from_millis(2));
 
-/// Starts a node's tasks, and returns the routes of its sockets.
+/// Starts a node's tasks, and returns the routes of its sockets. `local_api` is the api node of this process, if it has
+/// one: it is asked first.
 ///
 /// # Errors
 /// If the broker or the log can't be reached, or the configuration of tokens is invalid.
 pub async fn start(
     config: &Config,
+    local_api: Option<Arc<dyn LocalApi>>,
     health: &Health,
     shutdown: &Shutdown,
     tasks: &mut Tasks,
@@ -83,7 +86,7 @@ pub async fn start(
     let jetstream = connection.jetstream();
     let shards = log::discover(&jetstream).await?.shards;
     let applied = AppliedWatch::start(&connection.client, shards).await?;
-    let api = api_client::ApiClient::new(connection.client.clone());
+    let api = api_client::ApiClient::new(connection.client.clone(), local_api);
     let sockets = SocketRegistry::new(config.fanout.sockets_max, config.fanout.limits.sockets_person);
     let positions = Arc::new(ShardPositions::new(shards));
     let people = PeopleReady::new(shards);
@@ -251,7 +254,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
             serve::serve("admin", listener, router, serve::ServeLimits::internal(), shutdown.clone()),
         );
     }
-    let router = start(&config, &health, &shutdown, &mut tasks).await?;
+    let router = start(&config, None, &health, &shutdown, &mut tasks).await?;
     let limits = serve::ServeLimits::new(&config.fanout.connections, &config.fanout.address);
     tasks.spawn("sockets", serve::serve("sockets", listener, router, limits, shutdown.clone()));
     tasks.wait(&shutdown).await

@@ -15,7 +15,8 @@ pub struct Machine {
     _process: Process,
     port: u16,
     admin: u16,
-    _nats: Nats,
+    /// The broker.
+    pub nats: Nats,
     /// The database.
     pub database: Database,
     _folder: Folder,
@@ -49,7 +50,7 @@ impl Machine {
             async { reqwest::get(ready).await.ok().filter(|answer| answer.status().is_success()) }
         })
         .await;
-        Self { _process: process, port, admin, _nats: nats, database, _folder: folder }
+        Self { _process: process, port, admin, nats, database, _folder: folder }
     }
 
     /// The address for clients.

@@ -164,7 +164,7 @@ pub(super) async fn context(shards: ShardCount) -> ShardContext {
         jetstream: jetstream::new(client.clone()),
         shards,
         applied: AppliedWatch::start(&client, shards).await.expect("a client"),
-        api: ApiClient::new(client.clone()),
+        api: ApiClient::new(client.clone(), None),
         sockets: SocketRegistry::new(usize::MAX, ConcurrencyLimit::OFF),
         positions: Arc::new(ShardPositions::new(shards)),
         people_ready: PeopleReady::new(shards),

@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod config;
 pub mod lifecycle;
+pub mod local_api;
 pub mod metric_names;
 pub mod nats;
 pub mod origin;

@@ -8,5 +8,6 @@ mod keys;
 mod large;
 mod messages;
 mod metrics;
+mod one_process;
 mod participants;
 mod resume;
