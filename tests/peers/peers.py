@@ -39,6 +39,17 @@ PEERS = {
     "axum + tokio broadcast, small buffers": Peer(
         servers.example("axum_broadcast", "--buffer", "4096"), "the same, 4 KiB a buffer", ("w3",)),
     "nats-server, WebSocket": Peer(servers.nats, "a subject a room; no users here, stores nothing"),
+    "Centrifugo, memory": Peer(
+        servers.centrifugo(servers.memory_broker), "a channel a room; a backend's HTTP requests; stores nothing"),
+    "Centrifugo, history in memory": Peer(
+        servers.centrifugo(servers.memory_broker_with_history), "the same, the last 100 messages for 10 minutes in memory",
+        ("w1", "w2")),
+    "Centrifugo + NATS": Peer(
+        servers.centrifugo(servers.nats_broker), "the same as in memory, for several nodes; stores nothing",
+        ("w1", "w2", "w1max", "w2max")),
+    "Centrifugo + PostgreSQL": Peer(
+        servers.centrifugo(servers.postgres_broker), "each message is a row first, kept for 10 minutes",
+        ("w1", "w2", "w2max")),
     "Socket.IO": Peer(
         servers.socketio, "rooms of one process; no users, stores nothing", install=servers.install_socketio),
     "Socket.IO, two processes + Redis": Peer(
@@ -52,10 +63,11 @@ PEERS = {
         servers.channels, "a group a room in Redis; no users, stores nothing", install=servers.install_channels),
 }
 
-# Servers that are not compared because they could not be installed, with the reason.
-NOT_COMPARED = {
-    "Centrifugo": "the Go module proxy answers 403 for v5 and v6, and neither PyPI nor npm has its binary",
-}
+# Servers that are not compared, with the reason.
+NOT_COMPARED = {}
+if not servers.CENTRIFUGO:
+    NOT_COMPARED["Centrifugo"] = "CENTRIFUGO does not name its program"
+    PEERS = {name: peer for name, peer in PEERS.items() if not name.startswith("Centrifugo")}
 
 
 def versions():
@@ -64,6 +76,7 @@ def versions():
         roomcast.version(),
         first_line_of("nats-server", "--version"),
         servers.socketio_version(),
+        *filter(None, [servers.centrifugo_version()]),
         f"Sockudo {servers.SOCKUDO}",
         servers.channels_version(),
         " ".join(first_line_of("redis-server", "--version").split()[:3]),

@@ -9,7 +9,9 @@ import contextlib
 import json
 import os
 import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 from machine import HERE, TARGET, TOOLS, first_line_of, free_port, process, run
 
@@ -62,6 +64,74 @@ def nats(folder):
     )
     with process(folder, "nats-server", "-c", config, port=port) as child:
         yield {"ports": [port], "pids": {"nats": child.pid}, "flags": ["--peer", "nats"]}
+
+
+# --- Centrifugo -------------------------------------------------------------------------------------------------
+
+# The program of who has it; nothing is installed.
+CENTRIFUGO = os.environ.get("CENTRIFUGO")
+
+
+@contextlib.contextmanager
+def memory_broker(folder):
+    """Keeps subscriptions in the process, and no messages."""
+    yield {}, {}, {}
+
+
+@contextlib.contextmanager
+def memory_broker_with_history(folder):
+    """Keeps the last 100 messages of a channel for 10 minutes, in memory."""
+    yield {}, {"history_size": 100, "history_ttl": "10m"}, {}
+
+
+@contextlib.contextmanager
+def nats_broker(folder):
+    port = free_port()
+    with process(folder, "nats-server", "-a", "127.0.0.1", "-p", port, port=port) as child:
+        broker = {"enabled": True, "type": "nats", "nats": {"url": f"nats://127.0.0.1:{port}"}}
+        yield broker, {}, {"nats": child.pid}
+
+
+@contextlib.contextmanager
+def postgres_broker(folder):
+    """Each publication is a row first, kept for 10 minutes."""
+    port, data = free_port(), folder / "postgres"
+    data.mkdir()
+    shutil.chown(data, "postgres", "postgres")
+    bin_folder = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    as_postgres = ("setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups", "--")
+    run(*as_postgres, bin_folder / "initdb", "-A", "trust", "-U", "postgres", "-D", data, cwd="/",
+        stdout=subprocess.DEVNULL)
+    command = (*as_postgres, bin_folder / "postgres", "-D", data, "-p", port, "-k", "", "-h", "127.0.0.1")
+    with process(folder, *command, port=port, cwd="/") as child:
+        broker = {"enabled": True, "type": "postgres",
+                  "postgres": {"dsn": f"postgres://postgres@127.0.0.1:{port}/postgres"}}
+        yield broker, {"history_size": 100, "history_ttl": "10m"}, {"postgres": child.pid}
+
+
+def centrifugo(start_broker):
+    @contextlib.contextmanager
+    def start(folder):
+        port, config = free_port(), folder / "centrifugo.json"
+        with start_broker(folder) as (broker, channels, pids):
+            config.write_text(json.dumps({
+                "http_server": {"address": "127.0.0.1", "port": str(port)},
+                # No tokens: sockets are anonymous, and may subscribe to every channel.
+                "client": {"insecure": True, "allowed_origins": ["*"]},
+                "http_api": {"key": "load"},
+                "channel": {"without_namespace": {"allow_subscribe_for_client": True,
+                                                  "allow_subscribe_for_anonymous": True, **channels}},
+                "broker": broker,
+                "log": {"level": "error"},
+            }))
+            with process(folder, CENTRIFUGO, "--config", config, port=port) as child:
+                yield {"ports": [port], "pids": {"centrifugo": child.pid, **pids}, "flags": ["--peer", "centrifugo"]}
+
+    return start
+
+
+def centrifugo_version():
+    return first_line_of(CENTRIFUGO, "version") if CENTRIFUGO else None
 
 
 # --- Socket.IO --------------------------------------------------------------------------------------------------

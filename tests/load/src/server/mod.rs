@@ -1,5 +1,6 @@
 //! Defines how to talk to each server under test: everything that differs between Roomcast and the other servers.
 
+mod centrifugo;
 mod nats;
 mod plain;
 mod pusher;
@@ -181,6 +182,8 @@ pub(crate) enum ServerKind {
     Socketio,
     /// A server that speaks the Pusher protocol.
     Pusher,
+    /// Centrifugo.
+    Centrifugo,
 }
 
 /// Creates the client side of the server that the arguments name.
@@ -190,6 +193,7 @@ pub(crate) fn create(config: &LoadArgs) -> anyhow::Result<Box<dyn TestedServer>>
         ServerKind::Plain => Box::new(plain::PlainServer),
         ServerKind::Nats => Box::new(nats::NatsServer),
         ServerKind::Socketio => Box::new(socketio::SocketIoServer),
+        ServerKind::Centrifugo => Box::new(centrifugo::CentrifugoServer(config.address.clone())),
         ServerKind::Pusher => Box::new(pusher::PusherServer(config.address.clone())),
     })
 }
