@@ -56,10 +56,11 @@ pub(crate) async fn collect_batch(
     events_max: usize,
 ) -> Batch {
     let next_commit_at = last_commit_at + COMMIT_INTERVAL_MIN;
-    let deadline = next_commit_at.max(Instant::now()) + PENDING_TIMEOUT;
+    let answered_by = next_commit_at.max(Instant::now()) + PENDING_TIMEOUT;
     let bytes = first.stored.payload.len();
     let mut batch = Batch { events: vec![first.stored], pending: first.pending, bytes, read_error: None };
     while batch.events.len() < events_max && !plan::is_batch_full(batch.events.len(), batch.bytes) {
+        let deadline = if reader.waits_for_next() { next_commit_at } else { answered_by };
         match timeout_at(deadline, reader.next_requested()).await {
             Ok(Ok(Some(read))) => {
                 batch.bytes += read.stored.payload.len();

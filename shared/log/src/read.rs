@@ -79,7 +79,12 @@ impl LogReader {
             if let Some(read) = self.next_requested().await? {
                 return Ok(read);
             }
-            self.request(true).await?;
+            self.request_stored().await?;
+            if let Some(read) = self.next_requested().await? {
+                return Ok(read);
+            }
+            let requested = self.open_if_closed().await?.request_next().await;
+            self.close_after_error(requested)?;
         }
     }
 
@@ -88,11 +93,18 @@ impl LogReader {
     /// # Errors
     /// [`ReadError::Unreadable`].
     pub async fn request_stored(&mut self) -> Result<(), ReadError> {
-        self.request(false).await
+        let requested = self.open_if_closed().await?.request_stored().await;
+        self.close_after_error(requested)
+    }
+
+    /// Whether [`Self::next_requested`] waits for events that the stream has not got yet.
+    #[must_use]
+    pub fn waits_for_next(&self) -> bool {
+        self.consumer.as_ref().is_some_and(LogConsumer::waits_for_next)
     }
 
     /// Returns the next event of the last request, also of one that [`Self::next`] has made; `None` once it has brought
-    /// all that the stream had. Cancel safe.
+    /// all. Cancel safe.
     ///
     /// # Errors
     /// [`ReadError`].
@@ -144,8 +156,7 @@ impl LogReader {
         Ok(self.consumer.as_mut().expect("the consumer was opened above"))
     }
 
-    async fn request(&mut self, or_next: bool) -> Result<(), ReadError> {
-        let requested = self.open_if_closed().await?.request(or_next).await;
+    fn close_after_error(&mut self, requested: anyhow::Result<()>) -> Result<(), ReadError> {
         if requested.is_err() {
             self.consumer = None;
         }

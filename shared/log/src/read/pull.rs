@@ -1,8 +1,8 @@
 //! Reads a stream through a consumer of its own, request by request.
 //!
-//! A request brings all that the stream has at that moment, at once; if it has nothing, it waits for the next message.
-//! So a reader that has time can let messages gather: one request then costs the server and the reader two wake-ups,
-//! where a request that stays open costs as much for each message.
+//! A reader that has time lets messages gather, and asks for all that the stream has: that costs the server and the
+//! reader two wake-ups, where a request that stays open costs as much for each message. Where nothing has gathered, it
+//! asks for the next few messages, which the server sends as they come.
 
 use std::time::Duration;
 
@@ -20,14 +20,12 @@ use tokio::time::timeout;
 
 use protocol::{id::Shard, subject};
 
-/// Maximum messages that one request brings. The bodies of the requests have the same number.
-const MESSAGES_MAX: usize = 1_000;
-/// Asks for what the stream has, or for the next message within 4 s; at most 4 MiB.
-const STORED_OR_NEXT: &[u8] = br#"{"batch":1000,"max_bytes":4194304,"no_wait":true,"expires":4000000000}"#;
-/// Asks for what the stream has.
-const STORED: &[u8] = br#"{"batch":1000,"max_bytes":4194304,"no_wait":true}"#;
-/// How long nothing may come while a request is open: it ends after 4 s at the latest.
-const SILENCE_MAX: Duration = Duration::from_secs(7);
+/// Asks for what the stream has: at most 1,000 messages, and 4 MiB.
+const STORED: (&[u8], usize) = (br#"{"batch":1000,"max_bytes":4194304,"no_wait":true}"#, 1_000);
+/// Asks for the next 4 messages, within 10 s.
+const NEXT_FEW: (&[u8], usize) = (br#"{"batch":4,"max_bytes":4194304,"expires":10000000000}"#, 4);
+/// How long nothing may come while a request is open: it ends after 10 s at the latest.
+const SILENCE_MAX: Duration = Duration::from_secs(13);
 /// After how long without a request the server removes the consumer.
 const INACTIVE_THRESHOLD: Duration = Duration::from_secs(30);
 
@@ -40,6 +38,8 @@ pub(super) struct LogConsumer {
     answers: Subscriber,
     /// Number of messages that the open request may still bring; 0 if none is open.
     request_left: usize,
+    /// Whether the last request was for the next few messages.
+    is_for_next: bool,
     /// Number of messages received.
     delivered: u64,
     /// Number of messages that follow, as of the last one.
@@ -78,6 +78,7 @@ impl LogConsumer {
             inbox,
             answers,
             request_left: 0,
+            is_for_next: false,
             delivered: 0,
         })
     }
@@ -87,12 +88,29 @@ impl LogConsumer {
         self.request_left > 0
     }
 
-    /// Asks for what the stream has; if `or_next`, waits for the next message where it has nothing.
-    pub(super) async fn request(&mut self, or_next: bool) -> anyhow::Result<()> {
-        let body = Bytes::from_static(if or_next { STORED_OR_NEXT } else { STORED });
-        let client = self.jetstream.client();
-        client.publish_with_reply(self.request_subject.clone(), self.inbox.clone(), body).await?;
-        self.request_left = MESSAGES_MAX;
+    /// Whether the open request waits for messages that the stream has not got yet.
+    pub(super) const fn waits_for_next(&self) -> bool {
+        self.is_requested() && self.is_for_next
+    }
+
+    /// Asks for what the stream has.
+    pub(super) async fn request_stored(&mut self) -> anyhow::Result<()> {
+        self.request(STORED).await?;
+        self.is_for_next = false;
+        Ok(())
+    }
+
+    /// Asks for the next few messages, whenever they come.
+    pub(super) async fn request_next(&mut self) -> anyhow::Result<()> {
+        self.request(NEXT_FEW).await?;
+        self.is_for_next = true;
+        Ok(())
+    }
+
+    async fn request(&mut self, (body, messages): (&'static [u8], usize)) -> anyhow::Result<()> {
+        let (client, subject) = (self.jetstream.client(), self.request_subject.clone());
+        client.publish_with_reply(subject, self.inbox.clone(), Bytes::from_static(body)).await?;
+        self.request_left = messages;
         Ok(())
     }
 
