@@ -161,6 +161,7 @@ impl ApiClient {
         (reply, attempts)
     }
 
+    /// Sends a request once, and waits for its answer for up to `limit`.
     async fn attempt(
         &self,
         subject: &'static str,
@@ -185,9 +186,9 @@ impl ApiClient {
     ) -> RpcResult<T> {
         let payload: Bytes = serde_json::to_vec(request).map_err(|e| Error::internal(&e))?.into();
         while let Some(remaining) = time_left(expires_at) {
-            let timeout =
+            let limit =
                 if attempts.unanswered == 0 { remaining.min(FIRST_ATTEMPT_TIMEOUT) } else { remaining };
-            match self.attempt(subject, payload.clone(), timeout).await {
+            match self.attempt(subject, payload.clone(), limit).await {
                 Ok(answer) => {
                     attempts.had_no_responders = false;
                     return serde_json::from_slice(&answer).map_err(|e| Error::internal(&e))?;

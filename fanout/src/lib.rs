@@ -64,9 +64,10 @@ const HINT_QUEUE_MAX: usize = 1_024;
 
 /// Interval between pushes of positions to sockets.
 const POSITION_PUSH_INTERVAL: Duration = Duration::from_secs(25);
-/// Number of sockets that are pushed their positions one right after the other, and the pause before the next ones: so
-/// that no message waits until thousands of sockets are written to.
-const POSITION_PUSH_BATCH: (usize, Duration) = (32, Duration::from_millis(2));
+/// Number of sockets that are pushed their positions one right after the other.
+const POSITION_PUSH_BATCH: usize = 32;
+/// Pause before the next sockets, in which messages are pushed: they do not wait for thousands of position pushes.
+const POSITION_PUSH_PAUSE: Duration = Duration::from_millis(2);
 
 /// Starts a node's tasks, and returns the routes of its sockets. `local_api` is the api node of this process, if it has
 /// one: it is asked first.
@@ -163,15 +164,14 @@ async fn push_positions(
             () = stop.cancelled() => return Ok(()),
             _ = ticks.tick() => {}
         }
-        let (sockets, pause) = POSITION_PUSH_BATCH;
-        for batch in sessions.all().chunks(sockets) {
+        for batch in sessions.all().chunks(POSITION_PUSH_BATCH) {
             let frame = positions.frame();
             for outbox in batch {
                 outbox.push_unstored(&frame);
             }
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(POSITION_PUSH_PAUSE) => {}
             }
         }
     }

@@ -70,6 +70,8 @@ def nats(folder):
 
 # The program of who has it; nothing is installed.
 CENTRIFUGO = os.environ.get("CENTRIFUGO")
+# Options of a channel that keeps its last messages.
+HISTORY = {"history_size": 100, "history_ttl": "10m"}
 
 
 @contextlib.contextmanager
@@ -81,7 +83,7 @@ def memory_broker(folder):
 @contextlib.contextmanager
 def memory_broker_with_history(folder):
     """Keeps the last 100 messages of a channel for 10 minutes, in memory."""
-    yield {}, {"history_size": 100, "history_ttl": "10m"}, {}
+    yield {}, HISTORY, {}
 
 
 @contextlib.contextmanager
@@ -106,7 +108,7 @@ def postgres_broker(folder):
     with process(folder, *command, port=port, cwd="/") as child:
         broker = {"enabled": True, "type": "postgres",
                   "postgres": {"dsn": f"postgres://postgres@127.0.0.1:{port}/postgres"}}
-        yield broker, {"history_size": 100, "history_ttl": "10m"}, {"postgres": child.pid}
+        yield broker, HISTORY, {"postgres": child.pid}
 
 
 def centrifugo(start_broker):

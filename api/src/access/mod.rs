@@ -1,7 +1,7 @@
 //! Answers who may do what in a room, from a cache where that is safe.
 //!
 //! What must hold: an answer is as good as a new snapshot that contains every received control event. A cached "no"
-//! is never returned. A cached "yes" is returned for [`cached_yes::MAX_AGE`], or for as long as Postgres does not
+//! is never returned. A cached "yes" is returned for up to [`cached_yes::MAX_AGE`], or for as long as Postgres does not
 //! answer, while the subscription to control events is not interrupted. However many requests wait, one query runs
 //! for a room at a time. A control event removes its room from the cache. A snapshot names a bounded number of
 //! members; in a larger room the people asked about are looked up, and a cached membership ends with the event that

@@ -30,7 +30,7 @@ pub(super) struct RpcRequest {
     pub(super) sender: RequestSender,
 }
 
-/// Who receives the answer.
+/// The fan-out node that sent a request, to which the answer goes.
 pub(super) enum RequestSender {
     /// A fan-out node that waits at this subject of the broker; `None` if it wants no answer.
     Remote(Option<Subject>),

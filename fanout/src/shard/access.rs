@@ -21,7 +21,7 @@ const OVERDUE_AFTER: Duration = Duration::from_secs(15);
 /// Maximum removals that are remembered.
 const REMOVALS_MAX: usize = 256;
 
-/// This node's knowledge of who may follow one channel.
+/// Decides whose sockets may stay subscribed to one channel, by events and by what api last confirmed.
 pub(crate) struct ChannelAccess {
     /// Everyone may follow the channel.
     is_public: bool,

@@ -1,7 +1,7 @@
 //! Collects batches from the log.
 //!
-//! A batch has what the log has at one moment. The moments are apart where batches follow one another, and are the same
-//! for all shards, so that one transaction writes what they have.
+//! A batch holds the events that the log has at one moment. Under steady load these moments are
+//! [`COMMIT_INTERVAL_MIN`] apart and the same for all shards, so that one transaction writes the events of all.
 
 use std::time::Duration;
 
